@@ -1,0 +1,280 @@
+#include "base/fd.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+int fd_close(int fd) {
+        if (fd >= 0) {
+                int saved = errno;
+
+                close(fd);
+                errno = saved;
+        }
+        return -EBADF;
+}
+
+void fd_close_many(int *fds, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                fds[i] = fd_close(fds[i]);
+}
+
+int fd_write_all(int fd, const void *data, size_t size) {
+        const char *p = data;
+
+        while (size > 0) {
+                ssize_t n = write(fd, p, size);
+
+                if (n < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return -errno;
+                }
+                p += n;
+                size -= (size_t)n;
+        }
+        return 0;
+}
+
+ssize_t fd_read_all(int fd, void *data, size_t size) {
+        char *p = data;
+        size_t done = 0;
+
+        while (done < size) {
+                ssize_t n = read(fd, p + done, size - done);
+
+                if (n < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return -errno;
+                }
+                if (n == 0)
+                        break;
+                done += (size_t)n;
+        }
+        return (ssize_t)done;
+}
+
+int fd_read_file(int fd, size_t max, char **ret_data, size_t *ret_size) {
+        _cleanup_free_ char *data = NULL;
+        size_t size = 0, room = 0;
+
+        for (;;) {
+                ssize_t n;
+
+                if (room - size < 2) {
+                        char *more;
+
+                        if (size > max)
+                                return -EFBIG;
+                        room = MIN_OF(MAX_OF(room * 2, (size_t)4096), max + 2);
+                        more = realloc(data, room);
+                        if (!more)
+                                return -ENOMEM;
+                        data = more;
+                }
+                n = fd_read_all(fd, data + size, room - size - 1);
+                if (n < 0)
+                        return (int)n;
+                size += (size_t)n;
+                if (size > max)
+                        return -EFBIG;
+                if (n == 0)
+                        break;
+        }
+        data[size] = 0;
+        *ret_data = TAKE_PTR(data);
+        if (ret_size)
+                *ret_size = size;
+        return 0;
+}
+
+int file_read_at(int dir_fd, const char *path, size_t max, char **ret_data, size_t *ret_size, Error **reterr) {
+        _cleanup_close_ int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        int r;
+
+        if (fd < 0)
+                return error_set(reterr, errno, "cannot open '%s'", path);
+        r = fd_read_file(fd, max, ret_data, ret_size);
+        if (r == -EFBIG)
+                return error_refuse(
+                    reterr, EFBIG, NULL, "cannot read '%s': it is larger than %zu bytes", path, max);
+        if (r < 0)
+                return error_set(reterr, -r, "cannot read '%s'", path);
+        return 0;
+}
+
+int file_write_at(int dir_fd, const char *path, const char *data, Error **reterr) {
+        _cleanup_close_ int fd = openat(dir_fd, path, O_WRONLY | O_CLOEXEC);
+
+        if (fd < 0)
+                return error_set(reterr, errno, "cannot open '%s'", path);
+        if (write(fd, data, strlen(data)) < 0)
+                return error_set(reterr, errno, "cannot write '%s' to '%s'", data, path);
+        return 0;
+}
+
+int file_create_at(int dir_fd, const char *path, mode_t mode, const void *data, size_t size, Error **reterr) {
+        _cleanup_close_ int fd =
+            openat(dir_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+        int r;
+
+        if (fd < 0)
+                return error_set(reterr, errno, "cannot create '%s'", path);
+        r = fd_write_all(fd, data, size);
+        if (r < 0)
+                return error_set(reterr, -r, "cannot write '%s'", path);
+        return 0;
+}
+
+int fd_set_nonblocking(int fd, int on) {
+        int flags = fcntl(fd, F_GETFL);
+
+        if (flags < 0)
+                return -errno;
+        flags = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+        return fcntl(fd, F_SETFL, flags) < 0 ? -errno : 0;
+}
+
+static int path_openat2(int dir_fd, const char *path, int flags, mode_t mode, uint64_t resolve) {
+        struct open_how how = {
+                .flags = (uint64_t)(flags | O_CLOEXEC),
+                .mode = flags & O_CREAT ? mode : 0,
+                .resolve = resolve,
+        };
+        int fd;
+
+        /* EAGAIN: something above was renamed while the kernel walked; it asks to try again. */
+        for (unsigned tries = 0; tries < 64; tries++) {
+                fd = (int)syscall(SYS_openat2, dir_fd, path, &how, sizeof how);
+                if (fd >= 0 || (errno != EAGAIN && errno != EINTR))
+                        break;
+        }
+        return fd < 0 ? -errno : fd;
+}
+
+int path_open_in_root(int root_fd, const char *path, int flags, Error **reterr) {
+        int fd = path_openat2(root_fd, path, flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+
+        if (fd < 0)
+                return error_set(reterr, -fd, "cannot open '%s' inside the workspace", path);
+        return fd;
+}
+
+int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode) {
+        return path_openat2(
+            dir_fd, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+}
+
+int path_make_dirs_in_root(int root_fd, const char *path, mode_t mode, Error **reterr) {
+        _cleanup_close_ int fd = -EBADF;
+        _cleanup_free_ char *copy = strdup(path);
+        char *save = NULL;
+
+        if (!copy)
+                return error_set(reterr, ENOMEM, "cannot create '%s'", path);
+        fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 3);
+        if (fd < 0)
+                return error_set(reterr, errno, "cannot create '%s'", path);
+        for (char *part = strtok_r(copy, "/", &save); part; part = strtok_r(NULL, "/", &save)) {
+                int next;
+
+                if (strcmp(part, ".") == 0)
+                        continue;
+                if (strcmp(part, "..") == 0)
+                        return error_refuse(reterr, EINVAL, "write the path without '..'",
+                                            "cannot create '%s': it leaves its directory", path);
+                if (mkdirat(fd, part, mode) < 0 && errno != EEXIST)
+                        return error_set(reterr, errno, "cannot create '%s'", path);
+                /* A link in the image (/var/run -> /run) is followed, but never out of the root. */
+                next = path_openat2(fd, part, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0, RESOLVE_BENEATH);
+                if (next < 0)
+                        return error_set(reterr, -next, "cannot open '%s' of '%s'", part, path);
+                fd_close(fd);
+                fd = next;
+        }
+        return TAKE_FD(fd);
+}
+
+/* Removes what stands in fd; consumes fd. Depth is bounded by the descriptors we may open. */
+static int fd_remove_children(int fd, dev_t device) {
+        DIR *dir = fdopendir(fd);
+        struct dirent *de;
+        int r = 0;
+
+        if (!dir) {
+                fd_close(fd);
+                return -errno;
+        }
+        while ((de = readdir(dir))) {
+                struct stat st;
+                int child;
+
+                if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
+                        continue;
+                if (unlinkat(dirfd(dir), de->d_name, 0) == 0 || errno == ENOENT)
+                        continue;
+                if (errno != EISDIR && errno != EPERM) {
+                        r = r ?: -errno;
+                        continue;
+                }
+                child = openat(dirfd(dir), de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                if (child < 0) {
+                        r = r ?: -errno;
+                        continue;
+                }
+                if (fstat(child, &st) < 0 || st.st_dev != device) {
+                        fd_close(child);
+                        r = r ?: -EXDEV;
+                        continue;
+                }
+                child = fd_remove_children(child, device);
+                if (child < 0)
+                        r = r ?: child;
+                if (unlinkat(dirfd(dir), de->d_name, AT_REMOVEDIR) < 0)
+                        r = r ?: -errno;
+        }
+        closedir(dir);
+        return r;
+}
+
+int fd_remove_tree(int dir_fd, const char *name, Error **reterr) {
+        struct stat st;
+        int fd, r;
+
+        if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
+                return 0;
+        if (errno != EISDIR && errno != EPERM)
+                return error_set(reterr, errno, "cannot remove '%s'", name);
+        fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return error_set(reterr, errno, "cannot remove '%s'", name);
+        if (fstat(fd, &st) < 0) {
+                fd_close(fd);
+                return error_set(reterr, errno, "cannot remove '%s'", name);
+        }
+        r = fd_remove_children(fd, st.st_dev);
+        if (r == 0 && unlinkat(dir_fd, name, AT_REMOVEDIR) < 0)
+                r = -errno;
+        if (r < 0)
+                return error_set(reterr, -r, "cannot remove all of '%s'", name);
+        return 0;
+}
+
+int fd_memfd_sealed(const char *name, const void *data, size_t size) {
+        _cleanup_close_ int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        r = fd_write_all(fd, data, size);
+        if (r < 0)
+                return r;
+        if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+                return -errno;
+        return TAKE_FD(fd);
+}
