@@ -65,6 +65,55 @@ int message_append(void *array, size_t *n, void *item) {
         return 0;
 }
 
+/* Bytes of the well-formed UTF-8 sequence at @p (RFC 3629), 0 where there is none. */
+static size_t message_utf8_length(const unsigned char *p) {
+        size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+
+        for (size_t i = 1; i < n; i++)
+                if ((p[i] & 0xc0) != 0x80)
+                        return 0;
+        if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) ||
+            (*p == 0xf4 && p[1] > 0x8f))
+                return 0; /* overlong, a surrogate, or past U+10FFFF */
+        return n;
+}
+
+static void message_make_string_valid(char *s) {
+        for (unsigned char *p = (unsigned char *)s; p && *p;) {
+                size_t n = message_utf8_length(p);
+
+                if (n == 0)
+                        *p = '?';
+                p += n ?: 1;
+        }
+}
+
+static void message_make_member_valid(const ProtobufCFieldDescriptor *field, void *member) {
+        if (field->type == PROTOBUF_C_TYPE_STRING)
+                message_make_string_valid(*(char **)member);
+        else if (field->type == PROTOBUF_C_TYPE_MESSAGE && *(Message **)member)
+                message_make_text_valid(*(Message **)member);
+}
+
+void message_make_text_valid(Message *m) {
+        for (unsigned i = 0; i < m->descriptor->n_fields; i++) {
+                const ProtobufCFieldDescriptor *field = &m->descriptor->fields[i];
+                char *member = (char *)m + field->offset;
+
+                if (field->type != PROTOBUF_C_TYPE_STRING && field->type != PROTOBUF_C_TYPE_MESSAGE)
+                        continue;
+                if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+                        size_t n = *(size_t *)(void *)((char *)m + field->quantifier_offset);
+
+                        for (size_t k = 0; k < n; k++)
+                                message_make_member_valid(field, (*(void ***)(void *)member) + k);
+                } else if (!(field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) ||
+                           *(uint32_t *)(void *)((char *)m + field->quantifier_offset) == field->id) {
+                        message_make_member_valid(field, member);
+                }
+        }
+}
+
 ErrorMessage *error_to_message(const Error *e) {
         _cleanup_message_ ErrorMessage *m = NULL;
 

@@ -85,6 +85,14 @@ int message_set_string(char **field, const char *value);
  */
 int message_append(void *array, size_t *n, void *item);
 
+/**
+ * message_make_text_valid() - replace every byte that is no UTF-8 in the strings of a message by '?'
+ *
+ * proto3 strings are UTF-8 and other languages' libraries refuse a message where they are not; what an agent
+ * wrote may be anything.
+ */
+void message_make_text_valid(Message *m);
+
 /** error_to_message() - NULL when memory is out or @e is NULL. */
 ErrorMessage *error_to_message(const Error *e);
 

@@ -20,7 +20,7 @@
 #include "proto/messages.h"
 
 #define FRAME_HEADER_SIZE 8
-#define FRAME_MAX_FDS 16
+#define FRAME_MAX_FDS 32
 #define FRAME_MAX_SIZE (4 * MIB) /* the most any peer may accept */
 
 /* One received frame. fds are owned by whoever holds it; take what is kept, frame_done() closes the rest. */
@@ -43,6 +43,7 @@ typedef struct FrameReader {
         int fds[FRAME_MAX_FDS];
         size_t n_fds;
         bool broken;
+        bool plain; /* not a socket: read(2), and no descriptors */
 } FrameReader;
 
 /**

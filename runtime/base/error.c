@@ -6,7 +6,7 @@
 
 static const char error_no_memory[] = "out of memory";
 
-static char *error_format(const char *format, va_list ap) {
+static _printf_(1, 0) char *error_format(const char *format, va_list ap) {
         char *s = NULL;
 
         return vasprintf(&s, format, ap) < 0 ? NULL : s;

@@ -170,30 +170,38 @@ int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode) {
             dir_fd, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
-int path_make_dirs_in_root(int root_fd, const char *path, mode_t mode, Error **reterr) {
-        _cleanup_close_ int fd = -EBADF;
+/* One step of mkdir -p. Return: an O_PATH descriptor of the directory @name. */
+static int path_make_dir(int dir_fd, const char *name, mode_t mode, uid_t uid, gid_t gid) {
+        int fd;
+
+        if (mkdirat(dir_fd, name, mode) == 0) {
+                if (fchownat(dir_fd, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+                        return -errno;
+        } else if (errno != EEXIST) {
+                return -errno;
+        }
+        fd = openat(dir_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
+int path_make_dirs_in_root(int root_fd, const char *path, mode_t mode, uid_t uid, gid_t gid, Error **reterr) {
+        _cleanup_close_ int fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 3);
         _cleanup_free_ char *copy = strdup(path);
         char *save = NULL;
 
-        if (!copy)
-                return error_set(reterr, ENOMEM, "cannot create '%s'", path);
-        fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 3);
-        if (fd < 0)
-                return error_set(reterr, errno, "cannot create '%s'", path);
+        if (fd < 0 || !copy)
+                return error_set(reterr, copy ? errno : ENOMEM, "cannot create '%s'", path);
         for (char *part = strtok_r(copy, "/", &save); part; part = strtok_r(NULL, "/", &save)) {
                 int next;
 
-                if (strcmp(part, ".") == 0)
-                        continue;
                 if (strcmp(part, "..") == 0)
                         return error_refuse(reterr, EINVAL, "write the path without '..'",
                                             "cannot create '%s': it leaves its directory", path);
-                if (mkdirat(fd, part, mode) < 0 && errno != EEXIST)
-                        return error_set(reterr, errno, "cannot create '%s'", path);
-                /* A link in the image (/var/run -> /run) is followed, but never out of the root. */
-                next = path_openat2(fd, part, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0, RESOLVE_BENEATH);
+                if (strcmp(part, ".") == 0)
+                        continue;
+                next = path_make_dir(fd, part, mode, uid, gid);
                 if (next < 0)
-                        return error_set(reterr, -next, "cannot open '%s' of '%s'", part, path);
+                        return error_set(reterr, -next, "cannot create '%s' of '%s'", part, path);
                 fd_close(fd);
                 fd = next;
         }

@@ -65,8 +65,12 @@ int path_open_in_root(int root_fd, const char *path, int flags, Error **reterr);
 /** path_open_beneath() - open @path below @dir_fd, following no symbolic link at all. */
 int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 
-/** path_make_dirs_in_root() - mkdir -p inside @root_fd. Return: an O_PATH descriptor of the last one. */
-int path_make_dirs_in_root(int root_fd, const char *path, mode_t mode, Error **reterr);
+/**
+ * path_make_dirs_in_root() - mkdir -p inside @root_fd; what is made belongs to @uid and @gid
+ *
+ * Follows no link: one in the way is an error. Return: an O_PATH descriptor of the last directory.
+ */
+int path_make_dirs_in_root(int root_fd, const char *path, mode_t mode, uid_t uid, gid_t gid, Error **reterr);
 
 /** fd_remove_tree() - remove @name below @dir_fd with all it holds; follows nothing, crosses no mount. */
 int fd_remove_tree(int dir_fd, const char *name, Error **reterr);

@@ -31,7 +31,13 @@ typedef struct JournalCursor JournalCursor;
  */
 int journal_open(int run_fd, Journal **ret_journal, Error **reterr);
 
-/** journal_append() - fills sequence, both clocks and previous_sha256 of @event and writes it. */
+/**
+ * journal_append() - fills sequence and both clocks of @event and writes it
+ *
+ * previous_sha256 is filled for the writing only and put back, so that @event may be of any making.
+ *
+ * Return: 0; -EMSGSIZE over JOURNAL_MAX_ENTRY (nothing is written); -errno, after which the journal is as before.
+ */
 int journal_append(Journal *j, Event *event, Error **reterr);
 
 /** journal_sync() - fdatasync(2). */

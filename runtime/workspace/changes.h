@@ -38,3 +38,21 @@ typedef struct ChangeItem {
  */
 int changes_walk(int lower_fd, int upper_fd, int (*use)(const ChangeItem *item, void *data), void *data,
                  Error **reterr);
+
+/**
+ * changes_equal() - do lower and upper hold the same at @path? Bytes, a link's target, a device's number.
+ * @lower, @upper: as they were seen; of one type, no directory
+ *
+ * Return: 1, 0, -errno (-ESTALE: it is of another type by now).
+ */
+int changes_equal(int lower_fd, int upper_fd, const char *path, const struct stat *lower,
+                  const struct stat *upper);
+
+/**
+ * changes_origin_is() - was upper's file @path copied up from what is @from in lower?
+ *
+ * A file that was moved keeps its origin, so an origin alone does not say that lower ever had @path.
+ *
+ * Return: 1, 0 (also where the file system knows no handles), -errno.
+ */
+int changes_origin_is(int upper_fd, const char *path, int lower_fd, const char *from);

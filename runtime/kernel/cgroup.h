@@ -1,0 +1,71 @@
+/*
+ * Control groups of a workspace, on pure v2 and on hybrid hosts
+ *
+ * Model:   a workspace has one group named after its run below carrel's own parent group "carrel": in the cgroup2
+ *          hierarchy always (membership, kill, freeze, network filters), and on a hybrid host also in the v1
+ *          hierarchies that hold the memory, pids and cpu controllers (limits).
+ * Durable: cgroup_create() writes every path to the run's file "cgroups" before it makes the first one, and
+ *          cgroup_destroy() goes by that file alone: so a roll-back, a normal end and the recovery after a
+ *          crash are the same code.
+ * Trust:   runs privileged. Never touches a group that it did not make, never mounts anything.
+ * Source:  Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/{memory,pids}.rst.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/error.h"
+
+#define CGROUP_MAX_HIERARCHIES 4 /* cgroup2, and v1 memory, pids, cpu */
+
+typedef struct CgroupLimits {
+        uint64_t memory_bytes; /* 0: no limit, in all three */
+        uint32_t pids;
+        uint32_t cpu_percent;
+} CgroupLimits;
+
+/* Where this host's hierarchies are; found once, by cgroup_host_open(). */
+typedef struct CgroupHost {
+        bool hybrid;
+        struct {
+                char *path;             /* carrel's parent group */
+                unsigned controllers;   /* bits of the controllers that live here */
+        } hierarchies[CGROUP_MAX_HIERARCHIES]; /* the first is cgroup2 */
+        size_t n;
+} CgroupHost;
+
+/* A workspace's group, opened. Descriptors are -EBADF where there is none. */
+typedef struct CgroupOpen {
+        int dir_fd;                              /* in cgroup2, for clone3(CLONE_INTO_CGROUP) */
+        int procs_fds[CGROUP_MAX_HIERARCHIES];   /* cgroup.procs of the v1 groups; "0" moves the writer */
+        size_t n_procs;
+        int memory_events_fd;                    /* memory.events or memory.oom_control */
+        int pids_events_fd;                      /* pids.events */
+} CgroupOpen;
+
+/** cgroup_host_open() - find the hierarchies. Return: 0; -ENOTSUP with the missing controller and the remedy. */
+int cgroup_host_open(CgroupHost *ret_host, Error **reterr);
+void cgroup_host_done(CgroupHost *h);
+
+/** cgroup_create() - make the groups of run @name and set the limits; @run_fd: the run's directory. */
+int cgroup_create(const CgroupHost *h, int run_fd, const char *name, const CgroupLimits *limits, Error **reterr);
+
+/** cgroup_open() - descriptors of a created group, to hand to whoever starts the workspace. */
+int cgroup_open(const CgroupHost *h, const char *name, CgroupOpen *ret_open, Error **reterr);
+void cgroup_open_done(CgroupOpen *o);
+
+/** cgroup_kill() - SIGKILL every process of a run's group, by its "cgroups" file. No group: success. */
+int cgroup_kill(int run_fd, Error **reterr);
+
+/**
+ * cgroup_destroy() - remove a run's groups, with groups below them, and the file
+ *
+ * Return: 0 (also if there is nothing); -EBUSY while a process is left.
+ */
+int cgroup_destroy(int run_fd, Error **reterr);
+
+/** cgroup_parent_release() - remove carrel's parent groups if no run uses them; never fails. */
+void cgroup_parent_release(const CgroupHost *h);
+
+/** cgroup_counter() - the number behind @key in a file such as memory.events; 0 where it is missing. */
+uint64_t cgroup_counter(int fd, const char *key);

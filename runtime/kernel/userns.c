@@ -1,0 +1,79 @@
+#include "kernel/userns.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/fd.h"
+
+UsernsMap userns_map_range(uint32_t base) {
+        return (UsernsMap){ .extents = { { 0, base, USERNS_RANGE } }, .n = 1 };
+}
+
+static void userns_map_add(UsernsMap *m, uint32_t inside, uint32_t outside, uint32_t count) {
+        if (count > 0)
+                m->extents[m->n++] = (UsernsExtent){ inside, outside, count };
+}
+
+UsernsMap userns_map_owner(uint32_t base, uint32_t owner, uint32_t user) {
+        UsernsMap m = { .n = 0 };
+        uint32_t low = MIN_OF(owner, user), high = MAX_OF(owner, user);
+
+        if (owner == user)
+                return userns_map_range(base);
+        userns_map_add(&m, owner, base + user, 1);
+        if (owner < USERNS_RANGE) {
+                userns_map_add(&m, user, base + owner, 1);
+        } else {
+                low = user;
+                high = USERNS_RANGE;
+        }
+        userns_map_add(&m, 0, base, low);
+        userns_map_add(&m, low + 1, base + low + 1, high - low - 1);
+        if (high < USERNS_RANGE)
+                userns_map_add(&m, high + 1, base + high + 1, USERNS_RANGE - high - 1);
+        return m;
+}
+
+static int userns_write_map(pid_t pid, const char *file, const UsernsMap *map, Error **reterr) {
+        char path[64], text[USERNS_MAX_EXTENTS * 36], *p = text;
+
+        for (size_t i = 0; i < map->n; i++)
+                p += sprintf(p, "%u %u %u\n", map->extents[i].inside, map->extents[i].outside,
+                             map->extents[i].count);
+        snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
+        return file_write_at(AT_FDCWD, path, text, reterr);
+}
+
+int userns_open(const UsernsMap *uids, const UsernsMap *gids, Error **reterr) {
+        _cleanup_close_ int fd = -EBADF;
+        char path[64];
+        pid_t pid;
+        int r;
+
+        /* A plain fork with one flag more; the child only holds the namespace until it is killed. */
+        pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL);
+        if (pid < 0) {
+                r = error_set(reterr, errno, "cannot create a user namespace");
+                return error_hint(reterr, r, r == -ENOSPC ? "raise /proc/sys/user/max_user_namespaces"
+                                                          : "see 'user_namespaces(7)'");
+        }
+        if (pid == 0)
+                for (;;)
+                        pause();
+        r = userns_write_map(pid, "uid_map", uids, reterr);
+        if (r == 0)
+                r = userns_write_map(pid, "gid_map", gids, reterr);
+        if (r == 0) {
+                snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
+                fd = open(path, O_RDONLY | O_CLOEXEC);
+                if (fd < 0)
+                        r = error_set(reterr, errno, "cannot open '%s'", path);
+        }
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        return r < 0 ? r : TAKE_FD(fd);
+}

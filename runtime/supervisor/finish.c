@@ -1,0 +1,259 @@
+/*
+ * From a dead shim to a closed record
+ *
+ *      drain     what the spool still holds goes to the journal
+ *      release   processes, control groups, id range, layers: until the kernel has let go of them
+ *      patch     if the run changed its source, carrel-patch writes the difference, confined, as an artifact
+ *      close     the `finished` event, the index; the spool is removed
+ *
+ * Every step can be done again: a supervisor that dies here is followed by one that starts over.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "record/store.h"
+#include "supervisor/supervisor.h"
+#include "workspace/resources.h"
+#include "workspace/workspace.h"
+
+#define FINISH_RETRY_US (1 * USEC_PER_MSEC)
+#define FINISH_MAX_RETRIES 10000
+#define FINISH_PATCH_TIMEOUT_US (120 * USEC_PER_SEC)
+#define FINISH_PATCH_NAME "workspace.patch"
+#define FINISH_PATCH_TRUNCATED 3 /* carrel-patch's status for a patch that had to end early */
+
+static void finish_schedule(LiveRun *r, uint64_t delay_us, sd_event_time_handler_t step);
+
+/* ---- close -------------------------------------------------------------------------------------- */
+
+static void finish_lost_outcome(LiveRun *r) {
+        Error *error = NULL;
+
+        r->outcome = message_new(&carrel__v1__outcome__descriptor);
+        if (!r->outcome)
+                return;
+        error_refuse(&error, ECONNRESET, "see who killed it: the kernel's log, or an operator", "the run's shim ended before its run did");
+        r->outcome->state = CARREL__V1__RUN_STATE__RUN_STATE_ERRORED;
+        r->outcome->reason = CARREL__V1__REASON__REASON_SHIM_LOST;
+        r->outcome->attempts = r->info->attempt;
+        r->outcome->error = error_to_message(error);
+        error_free(error);
+}
+
+/* The record's last bytes reach the disk when nobody waits for them any more. */
+static int finish_free(sd_event_source *source, uint64_t us, void *data) {
+        LiveRun *r = data;
+        Supervisor *sv = r->sv;
+
+        (void)journal_sync(r->journal, NULL);
+        live_run_free(r);
+        if (sv->embedded && !sv->sessions && !sv->runs)
+                (void)sd_event_exit(sv->event, 0);
+        return 0;
+}
+
+static void finish_close(LiveRun *r) {
+        Carrel__V1__Finished finished = CARREL__V1__FINISHED__INIT;
+        Event event = CARREL__V1__EVENT__INIT;
+        _cleanup_error_ Error *error = NULL;
+
+        r->info->state = r->outcome->state;
+        r->info->outcome = message_copy(&r->outcome->base);
+        r->info->finished_unix_us = clock_unix_us();
+        finished.outcome = r->outcome;
+        event.body_case = CARREL__V1__EVENT__BODY_FINISHED;
+        event.finished = &finished;
+        live_run_append(r, &event);
+        r->index_timer = sd_event_source_disable_unref(r->index_timer);
+        if (index_put(r->sv->index, r->info, &error) < 0)
+                log_error(LOG_LEVEL_WARNING, error, "run '%s'", r->info->id);
+        (void)fd_remove_tree(r->run_fd, SPOOL_DIR, NULL);
+        finish_schedule(r, r->sv->embedded ? 0 : 20 * USEC_PER_MSEC, finish_free);
+}
+
+/* ---- patch -------------------------------------------------------------------------------------- */
+
+static int finish_degraded(LiveRun *r, Error *error) {
+        Carrel__V1__Degraded degraded = CARREL__V1__DEGRADED__INIT;
+        Event event = CARREL__V1__EVENT__INIT;
+        _cleanup_message_ ErrorMessage *message = error_to_message(error);
+
+        degraded.error = message;
+        event.body_case = CARREL__V1__EVENT__BODY_DEGRADED;
+        event.degraded = &degraded;
+        live_run_append(r, &event);
+        error_free(error);
+        return 0;
+}
+
+static void finish_store_patch(LiveRun *r) {
+        Carrel__V1__ArtifactPublished published = CARREL__V1__ARTIFACT_PUBLISHED__INIT;
+        char name[] = FINISH_PATCH_NAME, origin[] = "supervisor";
+        Event event = CARREL__V1__EVENT__INIT;
+        _cleanup_free_ char *digest = NULL;
+        Error *error = NULL;
+        struct stat st;
+
+        if (fstat(r->patch_fd, &st) < 0 || st.st_size == 0)
+                return;
+        if (store_put(r->sv->artifacts_fd, r->patch_fd, 0, (uint64_t)st.st_size, NULL, &digest, &error) < 0) {
+                finish_degraded(r, error);
+                return;
+        }
+        published.name = name;
+        published.origin = origin;
+        published.digest = digest;
+        published.size_bytes = (uint64_t)st.st_size;
+        published.attempt = r->info->attempt;
+        event.body_case = CARREL__V1__EVENT__BODY_ARTIFACT_PUBLISHED;
+        event.artifact_published = &published;
+        live_run_append(r, &event);
+}
+
+static int finish_patch_ended(sd_event_source *source, const siginfo_t *info, void *data) {
+        bool whole = info->si_code == CLD_EXITED && info->si_status == 0;
+        LiveRun *r = data;
+        Error *error = NULL;
+
+        r->patch_timer = sd_event_source_disable_unref(r->patch_timer);
+        if (!whole) {
+                error_refuse(&error, EIO, "the changes themselves are kept: carrel apply, carrel diff --stat",
+                             "the run's patch is %s (carrel-patch ended with %d)",
+                             info->si_status == FINISH_PATCH_TRUNCATED ? "not complete" : "missing", info->si_status);
+                finish_degraded(r, error);
+        }
+        if (whole || (info->si_code == CLD_EXITED && info->si_status == FINISH_PATCH_TRUNCATED))
+                finish_store_patch(r);
+        finish_close(r);
+        return 0;
+}
+
+static int finish_patch_timeout(sd_event_source *source, uint64_t us, void *data) {
+        LiveRun *r = data;
+
+        (void)sd_event_source_send_child_signal(r->patch_source, SIGKILL, NULL, 0);
+        return 0;
+}
+
+/* carrel-patch's contract: 3 the original, 4 the changes, 5 an empty directory, stdout the patch. */
+static _Noreturn void finish_patch_child(const LiveRun *r, int lower, int upper, int output) {
+        const char *path = r->sv->paths.patch;
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        sigset_t none;
+
+        sigemptyset(&none);
+        (void)sigprocmask(SIG_SETMASK, &none, NULL);
+        lower = fcntl(lower, F_DUPFD_CLOEXEC, 16);
+        upper = fcntl(upper, F_DUPFD_CLOEXEC, 16);
+        output = fcntl(output, F_DUPFD_CLOEXEC, 16);
+        if (dup2(r->sv->empty_fd, 5) < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(null, 2) < 0 || dup2(lower, 3) < 0 ||
+            dup2(upper, 4) < 0 || syscall(SYS_close_range, 6, ~0U, 0) < 0)
+                _exit(126);
+        execle(path, "carrel-patch", (char *)NULL, (char *[]){ NULL });
+        _exit(127);
+}
+
+static int finish_start_patch(LiveRun *r, int lower, int upper, Error **reterr) {
+        pid_t pid;
+        int k;
+
+        r->patch_fd = openat(r->run_fd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+        if (r->patch_fd < 0)
+                return error_set(reterr, errno, "cannot make room for the patch");
+        pid = fork();
+        if (pid == 0)
+                finish_patch_child(r, lower, upper, r->patch_fd);
+        if (pid < 0)
+                return error_set(reterr, errno, "cannot start carrel-patch");
+        k = sd_event_add_child(r->sv->event, &r->patch_source, pid, WEXITED, finish_patch_ended, r);
+        if (k >= 0)
+                k = sd_event_add_time_relative(r->sv->event, &r->patch_timer, CLOCK_MONOTONIC, FINISH_PATCH_TIMEOUT_US, 0,
+                                               finish_patch_timeout, r);
+        return k < 0 ? error_set(reterr, -k, "cannot wait for carrel-patch") : 0;
+}
+
+static bool finish_directory_is_empty(int fd) {
+        int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+        size_t entries = 0;
+
+        while (dir && entries < 3 && readdir(dir))
+                entries++;
+        if (dir)
+                closedir(dir);
+        else
+                fd_close(copy);
+        return entries < 3; /* . and .. */
+}
+
+static void finish_patch(LiveRun *r) {
+        _cleanup_close_ int upper = -EBADF, lower = -EBADF;
+        Error *error = NULL;
+
+        upper = openat(r->run_fd, WORKSPACE_LAYERS "/source/upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (upper < 0 || finish_directory_is_empty(upper)) { /* no source, or nothing was written */
+                finish_close(r);
+                return;
+        }
+        lower = open(r->info->source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (lower < 0)
+                error_set(&error, errno, "cannot open the original directory '%s'", r->info->source);
+        else if (finish_start_patch(r, lower, upper, &error) == 0)
+                return;
+        finish_degraded(r, error);
+        finish_close(r);
+}
+
+/* ---- release ------------------------------------------------------------------------------------ */
+
+static int finish_release(sd_event_source *source, uint64_t us, void *data) {
+        _cleanup_error_ Error *error = NULL;
+        LiveRun *r = data;
+        int k = resources_release(r->sv->state_fd, r->run_fd, r->info->id, &error);
+
+        if (k == -EBUSY && r->release_tries++ < FINISH_MAX_RETRIES) {
+                finish_schedule(r, FINISH_RETRY_US, finish_release);
+                return 0;
+        }
+        if (k < 0) {
+                log_error(LOG_LEVEL_ERROR, error, "run '%s' leaves something behind", r->info->id);
+                finish_degraded(r, TAKE_PTR(error));
+        }
+        if (!r->outcome)
+                finish_lost_outcome(r);
+        if (r->outcome)
+                finish_patch(r);
+        return 0;
+}
+
+static void finish_schedule(LiveRun *r, uint64_t delay_us, sd_event_time_handler_t step) {
+        r->finish_timer = sd_event_source_disable_unref(r->finish_timer);
+        if (sd_event_add_time_relative(r->sv->event, &r->finish_timer, CLOCK_MONOTONIC, delay_us, 1, step, r) < 0)
+                log_line(LOG_LEVEL_ERROR, "run '%s' cannot be finished: out of memory", r->info->id);
+}
+
+void finish_begin(LiveRun *r) {
+        _cleanup_error_ Error *error = NULL;
+
+        if (r->finishing)
+                return;
+        r->finishing = true;
+        r->spool_source = sd_event_source_disable_unref(r->spool_source);
+        r->disk_source = sd_event_source_disable_unref(r->disk_source);
+        /* Its link has ended: it is gone, or has lost the right to live. */
+        if (r->shim_pidfd >= 0)
+                (void)syscall(SYS_pidfd_send_signal, r->shim_pidfd, SIGKILL, NULL, 0);
+        if (live_run_read_spool(r, &error) < 0)
+                log_error(LOG_LEVEL_ERROR, error, "run '%s'", r->info->id);
+        (void)finish_release(NULL, 0, r);
+}

@@ -1,0 +1,158 @@
+/*
+ * carreld: who accepts tasks, executes plans through shims, and keeps the record
+ *
+ * Theory of operation. One process, one event loop, no thread. What it knows of a run is on disk before anybody
+ * is told of it: the run's directory is the truth, the objects in memory are a cache of it. A run's shim writes
+ * events to its spool; the supervisor follows that file, checks what it finds and appends it to the journal;
+ * subscribers follow the journal. Both are cursors woken by inotify(7), so a dead or slow party costs nobody memory,
+ * and a new supervisor goes on where the old one stopped.
+ *
+ * A run's lock (flock(2) on <run>/lock) says which supervisor looks after it. There may be several at once: a
+ * daemon, and one embedded in each `carrel run` that found no daemon. All of them use one state directory.
+ *
+ * Trust: clients are known by SO_PEERCRED; shims and everything they write are hostile.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+#include "kernel/cgroup.h"
+#include "proto/messages.h"
+#include "proto/wire/connection.h"
+#include "record/index.h"
+#include "record/journal.h"
+#include "shim/spool.h"
+
+#define SUPERVISOR_MAX_CLIENT_FRAME (1 * MIB)
+#define SUPERVISOR_PROTOCOL_VERSION 1
+
+typedef struct Supervisor Supervisor;
+typedef struct Session Session;
+typedef struct LiveRun LiveRun;
+
+typedef struct SupervisorPaths {
+        char *state;    /* state directory */
+        char *socket;   /* control socket; NULL in session mode */
+        char *profiles, *images; /* directories of shipped profiles and image definitions */
+        char *init, *guest, *patch; /* binaries */
+} SupervisorPaths;
+
+struct Supervisor {
+        sd_event *event;
+        SupervisorPaths paths;
+        int state_fd, runs_fd, artifacts_fd, empty_fd;
+        Index *index;
+        CgroupHost cgroup;
+        int zygote_fd;
+        sd_event_source *zygote_source;
+        int listen_fd;
+        sd_event_source *listen_source;
+        Session *sessions;
+        LiveRun *runs;
+        bool embedded; /* serves one session, and ends with it */
+};
+
+/* ---- state.c: the state directory ---- */
+
+int state_open(Supervisor *sv, Error **reterr);
+/** state_open_run() - the directory of a run that the index knows. */
+int state_open_run(const Supervisor *sv, const char *id, Error **reterr);
+
+/* ---- session.c: clients ---- */
+
+/** session_new() - serve a connected client; consumes @fd. */
+int session_new(Supervisor *sv, int fd, Error **reterr);
+void session_free_all(Supervisor *sv);
+/** session_send() / session_done() / session_fail() - one response; what cannot be sent closes the session. */
+void session_send(Session *s, Response *response, const int *fds, size_t n_fds);
+void session_done(Session *s, uint64_t id);
+void session_fail(Session *s, uint64_t id, const Error *error);
+Connection *session_connection(Session *s);
+Supervisor *session_supervisor(Session *s);
+
+/* ---- requests.c: the table of requests ---- */
+
+/** request_dispatch() - -EPROTO closes the session; everything else was answered. */
+int request_dispatch(Session *s, Request *q, Frame *frame, bool greeted);
+
+/* ---- submit.c ---- */
+
+/**
+ * submit() - check, compile, create, start
+ *
+ * Whatever is wrong with the task is refused before anything is created.
+ */
+int submit(Session *s, const Carrel__V1__SubmitRequest *q, Frame *frame, Run **ret_run, Error **reterr);
+
+/* ---- watch.c: subscriptions ---- */
+
+typedef struct Subscription Subscription;
+
+int subscription_new(Session *s, uint64_t id, const char *run, uint64_t after, bool follow, Subscription **list, Error **reterr);
+/** subscription_pump() - send what there is and the client takes; on the loop, and when its queue has drained. */
+void subscription_pump_all(Subscription *list);
+void subscription_free_all(Subscription **list);
+
+/* ---- run.c: a live run ---- */
+
+struct LiveRun {
+        LiveRun *next;
+        Supervisor *sv;
+        Run *info;
+        Plan *plan;
+        int run_fd, lock_fd;
+        Journal *journal;
+        Session *client;        /* an attached run's; the run ends with it */
+        Connection *shim;
+        int shim_pidfd;
+        SpoolReader spool;
+        sd_event_source *spool_source, *index_timer, *finish_timer, *disk_source;
+        Outcome *outcome;       /* as the shim says, until the run is finished */
+        char **feedback_ids;    /* seen in the journal */
+        size_t n_feedback_ids;
+        struct PendingFeedback {
+                struct PendingFeedback *next;
+                Session *session;
+                uint64_t request;
+                char *id;
+        } *pending_feedback;
+        uint64_t disk_baseline_bytes, disk_walked_us;
+        bool finishing;
+        unsigned release_tries;
+        sd_event_source *patch_source, *patch_timer;
+        int patch_fd;
+};
+
+/** live_run_new() - an object for a run directory whose lock the caller holds; consumes all descriptors. */
+int live_run_new(Supervisor *sv, Run *info, Plan *plan, int run_fd, int lock_fd, LiveRun **ret_run, Error **reterr);
+LiveRun *live_run_find(Supervisor *sv, const char *id);
+/** live_run_follow() - begin to read the shim's spool; @link_fd (consumed): connected to the shim. */
+int live_run_follow(LiveRun *r, int link_fd, Error **reterr);
+/** live_run_read_spool() - take over into the journal what the spool holds. */
+int live_run_read_spool(LiveRun *r, Error **reterr);
+/** live_run_apply() - take an event of the journal into the run's description. */
+void live_run_apply(LiveRun *r, const Event *event);
+/** live_run_append() - an event of the supervisor's own. */
+void live_run_append(LiveRun *r, Event *event);
+void live_run_command(LiveRun *r, ShimCommand *command);
+void live_run_stop(LiveRun *r, Carrel__V1__Reason reason, const char *why);
+int live_run_feedback(LiveRun *r, Session *s, uint64_t request, const Feedback *f, Error **reterr);
+/** live_run_forget_session() - @s is going away. */
+void live_run_forget_session(Supervisor *sv, Session *s);
+void live_run_free(LiveRun *r);
+
+/* ---- finish.c: from a dead shim to a closed record ---- */
+
+/** finish_begin() - the shim is gone: clean up, make the patch, write the last event. */
+void finish_begin(LiveRun *r);
+
+/* ---- disk.c ---- */
+
+/** disk_watch() - hold the workspace's layers against the plan's limit. */
+int disk_watch(LiveRun *r, Error **reterr);
+
+/* ---- recover.c ---- */
+
+/** recover_all() - adopt every run that has not ended and that no other supervisor looks after. */
+int recover_all(Supervisor *sv, Error **reterr);

@@ -1,0 +1,184 @@
+#include "workspace/resources.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "base/fd.h"
+#include "kernel/userns.h"
+#include "workspace/workspace.h"
+
+/* ---- ids ----------------------------------------------------------------------------------------
+ */
+
+static int resource_ids_acquire(const ResourcesSpec *spec, Resources *res, Error **reterr) {
+        _cleanup_close_ int dir =
+                openat(spec->state_fd, RESOURCES_IDS_DIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        uint32_t start = 0;
+
+        if (dir < 0)
+                return error_set(reterr, errno, "cannot open the state directory's '%s'",
+                                 RESOURCES_IDS_DIR);
+        /* A random start: ranges are not used again at once, and supervisors seldom collide. */
+        if (getrandom(&start, sizeof start, 0) < 0)
+                start = 0;
+        for (uint32_t i = 0; i < RESOURCES_SLOTS; i++) {
+                uint32_t slot = 1 + (start % RESOURCES_SLOTS + i) % RESOURCES_SLOTS;
+                char name[16];
+
+                snprintf(name, sizeof name, "%u", slot);
+                if (symlinkat(spec->run, dir, name) == 0) {
+                        res->base_id = RESOURCES_FIRST_ID + slot * USERNS_RANGE;
+                        res->shim_id = RESOURCES_FIRST_ID + slot;
+                        return 0;
+                }
+                if (errno != EEXIST)
+                        return error_set(reterr, errno, "cannot reserve an id range");
+        }
+        return error_refuse(reterr, EUSERS,
+                            "wait for a run to end, or remove leftovers with a carreld restart",
+                            "all %u ranges of host ids are in use", RESOURCES_SLOTS);
+}
+
+static int resource_ids_release(int state_fd, int run_fd, const char *run, Error **reterr) {
+        int fd = openat(state_fd, RESOURCES_IDS_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        struct dirent *de;
+
+        if (!dir) {
+                fd_close(fd);
+                return error_set(reterr, errno, "cannot open the state directory's '%s'",
+                                 RESOURCES_IDS_DIR);
+        }
+        while ((de = readdir(dir))) {
+                char target[NAME_MAX + 1];
+                ssize_t n = de->d_type == DT_LNK
+                                    ? readlinkat(fd, de->d_name, target, sizeof target - 1)
+                                    : -1;
+
+                if (n < 0)
+                        continue;
+                target[n] = 0;
+                if (strcmp(target, run) == 0)
+                        (void)unlinkat(fd, de->d_name, 0);
+        }
+        closedir(dir);
+        return 0;
+}
+
+/* ---- layers -------------------------------------------------------------------------------------
+ */
+
+static int
+resource_make_layer(int layers_fd, const char *name, uid_t uid, mode_t mode, Error **reterr) {
+        _cleanup_close_ int dir = -EBADF;
+
+        if (mkdirat(layers_fd, name, 0700) < 0)
+                return error_set(reterr, errno, "cannot create the layer '%s'", name);
+        dir = openat(layers_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        /* The upper directory's owner and permissions are those of the overlay's root. */
+        if (dir < 0 || mkdirat(dir, "work", 0700) < 0 || mkdirat(dir, "upper", 0700) < 0 ||
+            fchownat(dir, "upper", uid, uid, 0) < 0 || fchmodat(dir, "upper", mode, 0) < 0)
+                return error_set(reterr, errno, "cannot create the layer '%s'", name);
+        return 0;
+}
+
+static int resource_layers_acquire(const ResourcesSpec *spec, Resources *res, Error **reterr) {
+        _cleanup_close_ int layers = -EBADF;
+        struct stat st;
+        int r;
+
+        if (mkdirat(spec->run_fd, WORKSPACE_LAYERS, 0700) < 0)
+                return error_set(reterr, errno, "cannot create '%s'", WORKSPACE_LAYERS);
+        layers = openat(spec->run_fd, WORKSPACE_LAYERS, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (layers < 0)
+                return error_set(reterr, errno, "cannot open '%s'", WORKSPACE_LAYERS);
+        r = resource_make_layer(layers, "root", res->base_id, 0755, reterr);
+        if (r < 0 || spec->source_fd < 0)
+                return r;
+        if (fstat(spec->source_fd, &st) < 0)
+                return error_set(reterr, errno, "cannot look at '%s'", spec->plan->source);
+        /* The harness must be able to enter what it works on, whoever else may not. */
+        return resource_make_layer(layers, "source", res->base_id + spec->plan->identity->uid,
+                                   (st.st_mode & 0777) | 0700, reterr);
+}
+
+static int resource_layers_release(int state_fd, int run_fd, const char *run, Error **reterr) {
+        static const char *const gone[] = {"root", "source/work"};
+        _cleanup_close_ int layers =
+                openat(run_fd, WORKSPACE_LAYERS, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        int r = 0;
+
+        if (layers < 0)
+                return 0;
+        for (size_t i = 0; i < ELEMENTSOF(gone); i++) {
+                int k = fd_remove_tree(layers, gone[i], r < 0 ? NULL : reterr);
+
+                r = r < 0 ? r : k;
+        }
+        return r;
+}
+
+/* ---- control groups -----------------------------------------------------------------------------
+ */
+
+static int resource_cgroups_acquire(const ResourcesSpec *spec, Resources *res, Error **reterr) {
+        CgroupLimits limits = {0};
+
+        if (spec->plan->cgroup)
+                limits = (CgroupLimits){
+                        .memory_bytes = spec->plan->cgroup->memory_bytes,
+                        .pids = spec->plan->cgroup->pids,
+                        .cpu_percent = spec->plan->cgroup->cpu_percent,
+                };
+        return cgroup_create(spec->cgroup, spec->run_fd, spec->run, &limits, reterr);
+}
+
+static int resource_cgroups_release(int state_fd, int run_fd, const char *run, Error **reterr) {
+        int r = cgroup_kill(run_fd, reterr);
+
+        return r < 0 ? r : cgroup_destroy(run_fd, reterr);
+}
+
+/* ---- the table ----------------------------------------------------------------------------------
+ */
+
+static const struct {
+        const char *name;
+        int (*acquire)(const ResourcesSpec *spec, Resources *res, Error **reterr);
+        int (*release)(int state_fd, int run_fd, const char *run, Error **reterr);
+} resources[] = {
+        {"ids", resource_ids_acquire, resource_ids_release},
+        {"layers", resource_layers_acquire, resource_layers_release},
+        {"cgroups", resource_cgroups_acquire, resource_cgroups_release},
+};
+
+int resources_acquire(const ResourcesSpec *spec, Resources *ret_resources, Error **reterr) {
+        Resources res = {0};
+
+        for (size_t i = 0; i < ELEMENTSOF(resources); i++) {
+                int r = resources[i].acquire(spec, &res, reterr);
+
+                if (r < 0) {
+                        (void)resources_release(spec->state_fd, spec->run_fd, spec->run, NULL);
+                        return r;
+                }
+        }
+        *ret_resources = res;
+        return 0;
+}
+
+int resources_release(int state_fd, int run_fd, const char *run, Error **reterr) {
+        /* Ids last: nobody may get them while a process or a file of the workspace lives. */
+        for (size_t i = ELEMENTSOF(resources); i-- > 0;) {
+                int r = resources[i].release(state_fd, run_fd, run, reterr);
+
+                if (r < 0)
+                        return error_wrap(reterr, r, "giving back the %s of run '%s'",
+                                          resources[i].name, run);
+        }
+        return 0;
+}

@@ -1,0 +1,44 @@
+/*
+ * What a run holds that outlives its processes: a range of host ids, its layers' directories, its control groups
+ *
+ * Model:     three resources in one table, acquired in order, released in reverse. A resource's durable name is
+ *            written before (or in the same atomic step as) the resource is made, and releasing goes by those
+ *            names alone: so a failed start, a normal end and the recovery after kill -9 or a reboot run the same code.
+ *              ids      <state>/ids/<slot>, a symbolic link to the run's id, made with one symlink(2)
+ *              layers   <run>/layers/{root,source}/{upper,work}
+ *              cgroups  <run>/cgroups (kernel/cgroup.h)
+ * Kept:      layers/source/upper is the record of what the run changed; everything else goes.
+ * Trust:     runs as root; the layers' content was written by an agent and is only ever unlinked.
+ */
+#pragma once
+
+#include "kernel/cgroup.h"
+#include "proto/messages.h"
+
+#define RESOURCES_IDS_DIR "ids"
+#define RESOURCES_FIRST_ID 1879048192u /* 0x70000000: above what systemd gives to containers and users */
+#define RESOURCES_SLOTS 4094u          /* up to 0x7FFDFFFF; slot 0 of 65,536 ids belongs to the shims */
+
+typedef struct ResourcesSpec {
+        int state_fd;
+        int run_fd;
+        const char *run;
+        const Plan *plan;
+        int source_fd; /* O_PATH of the task's directory, or -EBADF */
+        const CgroupHost *cgroup;
+} ResourcesSpec;
+
+typedef struct Resources {
+        uint32_t base_id; /* first of the workspace's USERNS_RANGE host ids */
+        uint32_t shim_id; /* host uid and gid of the shim; in no workspace's range */
+} Resources;
+
+/** resources_acquire() - all or nothing. Return: 0; -EUSERS when no id range is free; -errno. */
+int resources_acquire(const ResourcesSpec *spec, Resources *ret_resources, Error **reterr);
+
+/**
+ * resources_release() - kill what is left and give everything back; idempotent
+ *
+ * Return: 0; -EBUSY while killed processes are still on their way out: call again.
+ */
+int resources_release(int state_fd, int run_fd, const char *run, Error **reterr);
