@@ -69,11 +69,25 @@ static int plan_add_grant(Plan *plan, const Grant *g) {
         return 0;
 }
 
+/* @path from the target on, unless it is absolute. */
+static int plan_set_path(char **field, const Plan *plan, const char *path) {
+        _cleanup_free_ char *whole = NULL;
+        int n = path[0] == '/' ? asprintf(&whole, "%s", path)
+                               : asprintf(&whole, "%s%s%s", plan->target, *path ? "/" : "", path);
+
+        if (n < 0) {
+                whole = NULL;
+                return -ENOMEM;
+        }
+        return message_set_string(field, whole);
+}
+
 static int plan_add_artifact(Plan *plan, const ArtifactRule *rule) {
         _cleanup_message_ ArtifactRule *a = message_copy(&rule->base);
         const char *slash = strrchr(rule->path, '/');
 
         if (!a || (!*a->name && message_set_string(&a->name, slash ? slash + 1 : rule->path) < 0) ||
+            plan_set_path(&a->path, plan, rule->path) < 0 ||
             message_append(&plan->artifacts, &plan->n_artifacts, a) < 0)
                 return -ENOMEM;
         a = NULL;
@@ -99,19 +113,6 @@ static int plan_set_command(PlanProcess *p, char *const *words, size_t n) {
                 word = NULL;
         }
         return 0;
-}
-
-/* @path from the target on, unless it is absolute. */
-static int plan_set_path(char **field, const Plan *plan, const char *path) {
-        _cleanup_free_ char *whole = NULL;
-        int n = path[0] == '/' ? asprintf(&whole, "%s", path)
-                               : asprintf(&whole, "%s%s%s", plan->target, *path ? "/" : "", path);
-
-        if (n < 0) {
-                whole = NULL;
-                return -ENOMEM;
-        }
-        return message_set_string(field, whole);
 }
 
 static int plan_compile_harness(
@@ -170,9 +171,11 @@ int plan_compile(const Task *task,
                 return r;
         plan = message_new(&carrel__v1__plan__descriptor);
         if (!plan || plan_compile_head(plan, task, image, image_digest) < 0 ||
-            plan_compile_identity(plan, policy) < 0 || plan_compile_lists(plan, task) < 0)
+            plan_compile_identity(plan, policy) < 0)
                 return concern_no_memory(reterr);
         r = filesystem_compile(plan, task, policy, image, reterr);
+        if (r == 0 && plan_compile_lists(plan, task) < 0)
+                return concern_no_memory(reterr);
         if (r == 0)
                 r = resources_compile(plan, policy, reterr);
         if (r == 0)

@@ -200,7 +200,8 @@ static int policy_find(const PolicyLoader *l,
         if (!base_dir)
                 return error_refuse(reterr, EPERM, "submit the policy's content, or name a profile",
                                     "policy file '%s' cannot be named here, only profiles", name);
-        n = *name == '/' ? asprintf(&path, "%s", name) : asprintf(&path, "%s/%s", base_dir, name);
+        n = *name == '/' || strcmp(base_dir, ".") == 0 ? asprintf(&path, "%s", name)
+                                                       : asprintf(&path, "%s/%s", base_dir, name);
         if (n < 0)
                 return error_set(reterr, ENOMEM, "cannot load policy '%s'", name);
         *ret_path = path;

@@ -138,7 +138,7 @@ static void text_free_words(char ***words) {
 static int
 text_fail_unknown(TextParser *p, const TextEvent *e, const MessageDescriptor *d, const char *key) {
         _cleanup_(text_free_words) char **names = calloc(d->n_fields + 1, sizeof *names);
-        char hint[256] = "", excerpt[TEXT_EXCERPT_SIZE];
+        char hint[1024] = "", excerpt[TEXT_EXCERPT_SIZE];
         size_t used = 0;
         const char *near;
 

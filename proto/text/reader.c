@@ -100,6 +100,8 @@ int text_reader_init(
 }
 
 void text_reader_done(TextReader *r) {
+        if (r->diag)
+                fy_diag_reset_error(r->diag); /* fy_diag_unref() would leak what was collected */
         if (r->parser)
                 fy_parser_destroy(r->parser);
         if (r->diag)
@@ -126,12 +128,22 @@ static int text_reader_fail_syntax(TextReader *r, Error **reterr) {
                             e->msg);
 }
 
+/* A quoted scalar's mark stands behind its quote. */
+static bool text_event_is_quoted(const TextEvent *e) {
+        enum fy_scalar_style style;
+
+        if (e->event->type != FYET_SCALAR || !fy_event_get_token(e->event))
+                return false;
+        style = fy_token_scalar_style(fy_event_get_token(e->event));
+        return style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED;
+}
+
 static void text_reader_note_position(TextReader *r, TextEvent *e) {
         const struct fy_mark *mark = fy_event_start_mark(e->event);
 
         if (mark && mark->line >= 0 && mark->column >= 0) {
                 r->line = (unsigned)mark->line + 1;
-                r->column = (unsigned)mark->column + 1;
+                r->column = (unsigned)mark->column + 1 - text_event_is_quoted(e);
         }
         e->line = r->line;
         e->column = r->column;

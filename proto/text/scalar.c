@@ -51,7 +51,7 @@ static int scalar_parse_unit(const Field *f,
         } units[] = {
                 [TEXT_UNIT_SIZE] = {units_parse_size, "a size", "write it as 512MiB or 4GiB"},
                 [TEXT_UNIT_DURATION] = {units_parse_duration, "a duration",
-                                        "write it as 250ms, 90s or 1h30m"},
+                                        "write it with a unit, as 250ms, 90s or 1h30m"},
                 [TEXT_UNIT_TIME] = {units_parse_time, "a point in time",
                                     "write it in UTC, as 2026-01-31T12:00:00Z"},
         };

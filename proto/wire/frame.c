@@ -256,7 +256,7 @@ int frame_receive(int fd,
                   int *ret_fds,
                   size_t max_fds,
                   Error **reterr) {
-        _cleanup_(frame_reader_done) FrameReader reader;
+        _cleanup_(frame_reader_done) FrameReader reader = {};
         _cleanup_(frame_done) Frame frame = {};
         int k;
 

@@ -282,6 +282,8 @@ int fd_memfd_sealed(const char *name, const void *data, size_t size) {
         r = fd_write_all(fd, data, size);
         if (r < 0)
                 return r;
+        if (lseek(fd, 0, SEEK_SET) < 0)
+                return -errno;
         if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
                 return -errno;
         return TAKE_FD(fd);

@@ -2,39 +2,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "base/fd.h"
+#include "base/place.h"
 
 #define EMBED_SESSION_FD 3
-
-/* <build>/tools/carrel/carrel -> <build>/runtime/supervisor/carreld; NULL where we are installed.
- */
-static char *embed_find_in_build_tree(void) {
-        char self[PATH_MAX];
-        char *path = NULL, *slash;
-        ssize_t n;
-
-        n = readlink("/proc/self/exe", self, sizeof self - 1);
-        if (n < 0)
-                return NULL;
-        self[n] = '\0';
-        slash = strrchr(self, '/');
-        if (!slash)
-                return NULL;
-        *slash = '\0';
-        if (asprintf(&path, "%s/../../runtime/supervisor/carreld", self) < 0)
-                return NULL;
-        if (access(path, X_OK) < 0) {
-                free(path);
-                return NULL;
-        }
-        return path;
-}
 
 int embed_find_carreld(const char *wanted, char **ret_path, Error **reterr) {
         char *path;
@@ -44,7 +20,7 @@ int embed_find_carreld(const char *wanted, char **ret_path, Error **reterr) {
         if (wanted && *wanted)
                 path = strdup(wanted);
         else
-                path = embed_find_in_build_tree() ?: strdup(CARREL_SBINDIR "/carreld");
+                path = place_find("runtime/supervisor/carreld", CARREL_SBINDIR "/carreld");
         if (!path)
                 return error_set(reterr, ENOMEM, "cannot name the supervisor's program");
         *ret_path = path;

@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -207,6 +208,7 @@ int main(void) {
         /* The shim's death is ours; the harness may neither trace nor read us. */
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 || in.root_fd < 0)
                 return 1;
+        umask(022);
         polls[0] = (struct pollfd){ .fd = INIT_CONTROL_FD, .events = POLLIN };
         polls[1] = (struct pollfd){ .fd = init_open_signals(), .events = POLLIN };
         if (polls[1].fd < 0 || fcntl(INIT_CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0)

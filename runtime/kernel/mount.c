@@ -179,7 +179,8 @@ int mount_devices(int dev_fd, uid_t uid, gid_t gid, Error **reterr) {
                     fchmodat(dev_fd, nodes[i].name, 0666, 0) < 0 || fchownat(dev_fd, nodes[i].name, uid, gid, 0) < 0)
                         return error_set(reterr, errno, "cannot create '/dev/%s'", nodes[i].name);
         for (size_t i = 0; i < ELEMENTSOF(links); i++)
-                if (symlinkat(links[i].target, dev_fd, links[i].name) < 0)
+                if (symlinkat(links[i].target, dev_fd, links[i].name) < 0 ||
+                    fchownat(dev_fd, links[i].name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
                         return error_set(reterr, errno, "cannot create '/dev/%s'", links[i].name);
         for (size_t i = 0; i < ELEMENTSOF(directories); i++)
                 if (mkdirat(dev_fd, directories[i], 0755) < 0)

@@ -17,6 +17,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/place.h"
 #include "shim/zygote.h"
 #include "supervisor/supervisor.h"
 
@@ -25,36 +26,15 @@
 
 /* ---- where things are --------------------------------------------------------------------------- */
 
-/* A build tree is used as it is; elsewhere the installed places are. */
-static char *main_locate(const char *build, const char *installed, const char *in_tree) {
-        char *path = NULL;
-
-        if (asprintf(&path, "%s/%s", build, in_tree) >= 0 && access(path, F_OK) == 0)
-                return path;
-        free(path);
-        return strdup(installed);
-}
-
-/* Fills what no option has set. Build trees are known by this binary's own place in them. */
+/* Fills what no option has set. */
 static int main_find_paths(SupervisorPaths *p, Error **reterr) {
-        char self[4096], build[4096 + 16];
-        ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-        char *slash;
-
-        if (n < 0)
-                return error_set(reterr, errno, "cannot read '/proc/self/exe'");
-        self[n] = 0;
-        slash = strrchr(self, '/');
-        if (slash)
-                *slash = 0;
-        snprintf(build, sizeof build, "%s/../..", self);
-        p->init = main_locate(build, CARREL_LIBEXEC_DIR "/carrel-init", "runtime/init/carrel-init");
-        p->guest = main_locate(build, CARREL_LIBEXEC_DIR "/carrel-guest", "runtime/guest/carrel-guest");
-        p->patch = main_locate(build, CARREL_LIBEXEC_DIR "/carrel-patch", "runtime/workspace/patch/carrel-patch");
+        p->init = place_find("runtime/init/carrel-init", CARREL_LIBEXEC_DIR "/carrel-init");
+        p->guest = place_find("runtime/guest/carrel-guest", CARREL_LIBEXEC_DIR "/carrel-guest");
+        p->patch = place_find("runtime/workspace/patch/carrel-patch", CARREL_LIBEXEC_DIR "/carrel-patch");
         if (!p->profiles)
-                p->profiles = main_locate(build, CARREL_DATA_DIR "/profiles", "policy/profiles");
+                p->profiles = place_find("policy/profiles", CARREL_DATA_DIR "/profiles");
         if (!p->images)
-                p->images = main_locate(build, CARREL_DATA_DIR "/images", "images/definitions");
+                p->images = place_find("images/definitions", CARREL_DATA_DIR "/images");
         if (!p->state)
                 p->state = strdup(secure_getenv("CARREL_STATE_DIR") ?: MAIN_STATE_DIR);
         if (!p->init || !p->guest || !p->patch || !p->profiles || !p->images || !p->state)

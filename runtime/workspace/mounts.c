@@ -19,26 +19,37 @@
 
 #define BUILD_TTY_GROUP 5 /* Debian's "tty" */
 
-/* A layer must be attached before an overlay can use it (Linux < 6.15); nobody can see it there. */
-static int build_attach_for_overlay(const Build *b, int tree_fd, Error **reterr) {
-        return mount_attach_at(tree_fd, b->staging_fd, reterr);
-}
-
+/*
+ * A layer must be attached before an overlay can use it (Linux < 6.15). All of them are attached on one
+ * directory of the host, each over the one before and the workspace's root over all: nobody sees them outside of
+ * this namespace, and they go with the old root. After the root is attached nothing may be: it would stand over it.
+ */
 int build_attach_layers(Build *b, Error **reterr) {
+        size_t nth = 0;
+        int r;
+
         b->staging_fd = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (b->staging_fd < 0)
                 return error_set(reterr, errno, "cannot open '/dev'");
-        return build_attach_for_overlay(b, b->layers_fd, reterr);
+        r = mount_attach_at(b->layers_fd, b->staging_fd, reterr);
+        for (size_t i = 0; r == 0 && i < b->spec->plan->n_mounts; i++) {
+                const PlanMount *m = b->spec->plan->mounts[i];
+
+                if (!workspace_mount_needs_source(m))
+                        continue;
+                if (m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_ROOT ||
+                    m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_SOURCE)
+                        r = mount_attach_at(b->trees[nth], b->staging_fd, reterr);
+                nth++;
+        }
+        return r;
 }
 
 /* The overlay of @lower_tree and the run's layer directory @layer. Return: a detached mount. */
-static int build_overlay(const Build *b, int lower_tree, const char *layer, Error **reterr) {
+static int
+build_overlay(const Build *b, int lower_tree, const char *layer, Error **reterr) {
         _cleanup_close_ int dir = -EBADF, upper = -EBADF, work = -EBADF;
-        int r;
 
-        r = build_attach_for_overlay(b, lower_tree, reterr);
-        if (r < 0)
-                return r;
         dir = openat(b->layers_fd, layer, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         upper = dir < 0 ? -1 : openat(dir, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         work = dir < 0 ? -1 : openat(dir, "work", O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);

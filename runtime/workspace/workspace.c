@@ -262,6 +262,7 @@ static _Noreturn void workspace_child(Build *b) {
         Error *error = NULL;
 
         b->facts |= FACT_INSIDE;
+        umask(0); /* modes are as the plan says */
         if (workspace_run_stages(b, workspace_inside_stages, workspace_n_inside_stages, &error) < 0)
                 workspace_child_fail(b->control_fd, error);
         syscall(SYS_execveat, b->init_fd, "", argv, envp, AT_EMPTY_PATH);

@@ -21,10 +21,13 @@ static void send_stream(int fd, const uint8_t *data, size_t size, size_t n_fds) 
         } control = {};
         struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
         struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+        static int null_fd = -EBADF;
         int fds[MOST_FDS];
 
+        if (null_fd < 0)
+                null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         for (size_t i = 0; i < n_fds; i++)
-                fds[i] = fd;
+                fds[i] = null_fd;
         if (n_fds > 0) {
                 struct cmsghdr *c = &control.align;
 
@@ -40,7 +43,7 @@ static void send_stream(int fd, const uint8_t *data, size_t size, size_t n_fds) 
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-        _cleanup_(frame_reader_done) FrameReader reader;
+        _cleanup_(frame_reader_done) FrameReader reader = {};
         int pair[2], r;
 
         if (size < 2 || size > MOST_BYTES)

@@ -123,8 +123,6 @@ static void render_check_finished(FILE *to, const Event *e) {
         fputs("check '", to);
         escape_word(to, c->check);
         fprintf(to, "' %s", c->passed ? "passed" : "failed");
-        if (c->tests)
-                fprintf(to, ", %u of %u tests failed", c->failures, c->tests);
         if (*c->summary) {
                 fputs(": ", to);
                 render_first_line(to, c->summary);

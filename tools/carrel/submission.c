@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/place.h"
 #include "base/fd.h"
 #include "carrel/run.h"
 #include "policy/compile.h"
@@ -118,8 +119,9 @@ static bool submission_policy_is_file(const char *name) {
 
 /* A profile's name is the supervisor's to resolve; a file is the caller's. */
 static int submission_load_policy(Submission *s, const char *base, Error **reterr) {
+        _cleanup_free_ char *shipped = place_find("policy/profiles", CARREL_POLICY_DIR);
         const char *own = secure_getenv("CARREL_POLICY_DIR");
-        const char *const dirs[] = {own ?: CARREL_POLICY_DIR, own ? CARREL_POLICY_DIR : NULL, NULL};
+        const char *const dirs[] = {own ?: shipped, own ? shipped : NULL, NULL};
         int r;
 
         if (!submission_policy_is_file(s->task->policy))

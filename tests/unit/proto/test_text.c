@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <string.h>
 // clang-format off
 #include <cmocka.h>
@@ -214,9 +215,9 @@ static void what_is_too_much_is_refused(void **state) {
         expect_error(text, sizeof text, -E2BIG, "t: larger than 1048576 bytes");
         n = (size_t)snprintf(text, sizeof text, "harness: {command: [");
         for (size_t i = 0; i < 20000; i++)
-                n += (size_t)snprintf(text + n, sizeof text - n, "a,\n");
+                n += (size_t)snprintf(text + n, sizeof text - n, "a,\n ");
         n += (size_t)snprintf(text + n, sizeof text - n, "]}");
-        expect_error(text, n, -E2BIG, "t:19996:1: more than 20000 values");
+        expect_error(text, n, -E2BIG, "t:19996:2: more than 20000 values");
 }
 
 static void bytes_that_would_end_the_text_early_are_refused(void **state) {
