@@ -100,6 +100,15 @@ static int image_select_entry(const struct dirent *de) {
         return strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0;
 }
 
+/*
+ * A link cannot change but by being replaced, which changes its directory's mtime: that is in the
+ * stamp. The trees that hosts keep in /etc are mostly links, and each start of a workspace looks
+ * here.
+ */
+static int image_select_stamped(const struct dirent *de) {
+        return de->d_type != DT_LNK && image_select_entry(de);
+}
+
 static int image_visit(const ImageEntry *e,
                        int from,
                        const char *name,
@@ -109,7 +118,10 @@ static int image_visit(const ImageEntry *e,
 
 static int image_visit_children(const ImageEntry *e, int from, int to, unsigned depth) {
         struct dirent **children = NULL;
-        int n = scandirat(from, ".", &children, image_select_entry, image_compare_entries), r = 0;
+        int n, r = 0;
+
+        n = scandirat(from, ".", &children, e->stamp ? image_select_stamped : image_select_entry,
+                      image_compare_entries);
 
         if (n < 0)
                 return error_set(e->reterr, errno, "cannot list '%s'", e->path);

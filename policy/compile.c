@@ -94,6 +94,8 @@ static int plan_add_artifact(Plan *plan, const ArtifactRule *rule) {
         return 0;
 }
 
+/* Paths start at the target, so after filesystem_compile(); the environment wants to know of the
+ * grants. */
 static int plan_compile_lists(Plan *plan, const Task *task) {
         int r = 0;
 
@@ -174,8 +176,8 @@ int plan_compile(const Task *task,
             plan_compile_identity(plan, policy) < 0)
                 return concern_no_memory(reterr);
         r = filesystem_compile(plan, task, policy, image, reterr);
-        if (r == 0 && plan_compile_lists(plan, task) < 0)
-                return concern_no_memory(reterr);
+        if (r == 0)
+                r = plan_compile_lists(plan, task) < 0 ? concern_no_memory(reterr) : 0;
         if (r == 0)
                 r = resources_compile(plan, policy, reterr);
         if (r == 0)

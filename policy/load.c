@@ -296,7 +296,10 @@ static int policy_load_link(PolicyLoader *l,
         if (r < 0)
                 return r;
         if (stat(path, &st) < 0)
-                return error_set(reterr, errno, "cannot read policy '%s'", path);
+                return error_hint(reterr, error_set(reterr, errno, "cannot read policy '%s'", path),
+                                  "create it, or name a shipped profile; a relative file stands "
+                                  "beside the one that "
+                                  "extends it");
         r = policy_loader_push(l, name, &st, reterr);
         if (r == 0)
                 r = policy_read(path, &policy, &places, reterr);

@@ -191,10 +191,18 @@ static int print_append(struct fy_node *list, struct fy_node *item) {
         return -ENOMEM;
 }
 
-static int print_append_pair(struct fy_node *mapping, struct fy_node *key, struct fy_node *value) {
-        if (key && value && fy_node_mapping_append(mapping, key, value) == 0)
+/* Not fy_node_mapping_append(): it compares keys, and without their spaces two may look alike. */
+static int print_append_pair(TextPrinter *p,
+                             struct fy_node *mapping,
+                             struct fy_node *key,
+                             struct fy_node *value) {
+        struct fy_node_pair *pair =
+                key && value ? fy_node_pair_create_with_key(p->document, mapping, key) : NULL;
+
+        if (pair && fy_node_pair_update_with_value(pair, value) == 0)
                 return 0;
-        fy_node_free(key);
+        if (!pair)
+                fy_node_free(key);
         fy_node_free(value);
         return -ENOMEM;
 }
@@ -276,7 +284,7 @@ static struct fy_node *print_map(TextPrinter *p, const Field *f, Message *const 
                 if (i + 1 < n && strcmp(entries[i].key, entries[i + 1].key) == 0)
                         continue;
                 key = print_string(p, entries[i].key, true);
-                r = print_append_pair(mapping, key, print_value(p, value, &v));
+                r = print_append_pair(p, mapping, key, print_value(p, value, &v));
         }
         print_free_entries(entries, n);
         return print_whole(mapping, r);
@@ -335,7 +343,7 @@ static int print_field(TextPrinter *p, struct fy_node *mapping, const Message *m
                 value = print_list(p, f, *(const char *const *)at, n);
         else
                 value = print_value(p, f, &v);
-        return print_append_pair(mapping, key, value);
+        return print_append_pair(p, mapping, key, value);
 }
 
 static struct fy_node *print_message(TextPrinter *p, const Message *m) {

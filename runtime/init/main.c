@@ -23,6 +23,7 @@
 
 #include "base/fd.h"
 #include "init/init.h"
+#include "kernel/capability.h"
 #include "proto/wire/frame.h"
 
 static int init_send(InitEvent *event, const int *fds, size_t n_fds) {
@@ -206,7 +207,8 @@ int main(void) {
         struct pollfd polls[2];
 
         /* The shim's death is ours; the harness may neither trace nor read us. */
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 || in.root_fd < 0)
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 || in.root_fd < 0 ||
+            capability_drop_bounding(NULL) < 0)
                 return 1;
         umask(022);
         polls[0] = (struct pollfd){ .fd = INIT_CONTROL_FD, .events = POLLIN };

@@ -9,15 +9,26 @@ static void capability_freep(cap_t *c) {
                 cap_free(*c);
 }
 
+int capability_drop_bounding(Error **reterr) {
+        /* The kernel may know more capabilities than libcap: go on until it says there is none. */
+        for (cap_value_t c = 0;; c++) {
+                int held = prctl(PR_CAPBSET_READ, c);
+
+                if (held < 0)
+                        return 0;
+                if (held == 1 && prctl(PR_CAPBSET_DROP, c) < 0)
+                        return error_set(reterr, errno, "cannot drop capability %d from the bounding set", c);
+        }
+}
+
 int capability_drop_all(Error **reterr) {
         _cleanup_(capability_freep) cap_t none = cap_init();
+        int r = capability_drop_bounding(reterr);
 
+        if (r < 0)
+                return r;
         if (!none)
                 return error_set(reterr, ENOMEM, "cannot drop capabilities");
-        /* The kernel may know more capabilities than libcap: go on until it says there is none. */
-        for (cap_value_t c = 0; c < 64; c++)
-                if (prctl(PR_CAPBSET_READ, c) == 1 && prctl(PR_CAPBSET_DROP, c) < 0)
-                        return error_set(reterr, errno, "cannot drop capability %d from the bounding set", c);
         if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
                 return error_set(reterr, errno, "cannot clear the ambient capabilities");
         if (cap_set_proc(none) < 0)

@@ -313,7 +313,7 @@ int cgroup_open(const CgroupHost *h, const char *name, CgroupOpen *ret_open, Err
                 _cleanup_free_ char *path = cgroup_run_path(h, i, name);
                 unsigned bits = h->hierarchies[i].controllers;
                 int fd = path ? (i == 0 ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-                                        : cgroup_open_file(path, "cgroup.procs", O_WRONLY))
+                                        : cgroup_open_file(path, "tasks", O_WRONLY))
                               : -1;
 
                 if (fd < 0) {
@@ -323,7 +323,7 @@ int cgroup_open(const CgroupHost *h, const char *name, CgroupOpen *ret_open, Err
                 if (i == 0)
                         o.dir_fd = fd;
                 else
-                        o.procs_fds[o.n_procs++] = fd;
+                        o.tasks_fds[o.n_tasks++] = fd;
                 if (bits & CGROUP_MEMORY)
                         o.memory_events_fd = cgroup_open_file(path, i == 0 ? "memory.events" : "memory.oom_control", O_RDONLY);
                 if (bits & CGROUP_PIDS)
@@ -335,8 +335,8 @@ int cgroup_open(const CgroupHost *h, const char *name, CgroupOpen *ret_open, Err
 
 void cgroup_open_done(CgroupOpen *o) {
         o->dir_fd = fd_close(o->dir_fd);
-        fd_close_many(o->procs_fds, o->n_procs);
-        o->n_procs = 0;
+        fd_close_many(o->tasks_fds, o->n_tasks);
+        o->n_tasks = 0;
         o->memory_events_fd = fd_close(o->memory_events_fd);
         o->pids_events_fd = fd_close(o->pids_events_fd);
 }

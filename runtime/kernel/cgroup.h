@@ -37,8 +37,11 @@ typedef struct CgroupHost {
 /* A workspace's group, opened. Descriptors are -EBADF where there is none. */
 typedef struct CgroupOpen {
         int dir_fd;                              /* in cgroup2, for clone3(CLONE_INTO_CGROUP) */
-        int procs_fds[CGROUP_MAX_HIERARCHIES];   /* cgroup.procs of the v1 groups; "0" moves the writer */
-        size_t n_procs;
+        /* `tasks` of the v1 groups: "0" moves the writing thread. Not cgroup.procs: to move a whole
+         * process the kernel waits for an RCU grace period (some 10 ms), to move the current
+         * thread it does not. */
+        int tasks_fds[CGROUP_MAX_HIERARCHIES];
+        size_t n_tasks;
         int memory_events_fd;                    /* memory.events or memory.oom_control */
         int pids_events_fd;                      /* pids.events */
 } CgroupOpen;

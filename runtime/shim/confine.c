@@ -93,9 +93,9 @@ int shim_confine(const ConfineFilter *filter, int empty_fd, uint32_t id, uint64_
         if (fchdir(empty_fd) < 0 || chroot(".") < 0 || chdir("/") < 0)
                 return error_set(reterr, errno, "cannot take the shim's root away");
         fd_close(empty_fd);
-        for (int c = 0; c < 64; c++) /* while there is the right to */
-                if (prctl(PR_CAPBSET_READ, c) == 1 && prctl(PR_CAPBSET_DROP, c) < 0)
-                        return error_set(reterr, errno, "cannot empty the shim's bounding set");
+        r = capability_drop_bounding(reterr); /* while there is the right to */
+        if (r < 0)
+                return r;
         if (setgroups(0, NULL) < 0 || setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0)
                 return error_set(reterr, errno, "cannot give the shim its own id");
         r = capability_drop_all(reterr);

@@ -104,8 +104,8 @@ static int launch_confine(const LaunchKit *kit, const SpawnRequest *q, const Lau
         fd_close(kit->init_fd);
         fd_close(kit->guest_fd);
         spec->cgroup.dir_fd = fd_close(spec->cgroup.dir_fd);
-        fd_close_many(spec->cgroup.procs_fds, spec->cgroup.n_procs);
-        spec->cgroup.n_procs = 0;
+        fd_close_many(spec->cgroup.tasks_fds, spec->cgroup.n_tasks);
+        spec->cgroup.n_tasks = 0;
         return shim_confine(&kit->filter, fds->empty, q->shim_id, file_size, reterr);
 }
 

@@ -153,6 +153,7 @@ static void main_stop(Supervisor *sv) {
         session_free_all(sv);
         while (sv->runs)
                 live_run_free(sv->runs); /* their shims go on without us */
+        roots_free(sv);
         index_free(sv->index);
         cgroup_parent_release(&sv->cgroup);
         cgroup_host_done(&sv->cgroup);

@@ -91,7 +91,7 @@ static int submit_open_source(Submission *sub, const PlanMount *m, Error **reter
         int fd = -EBADF, r;
 
         if (m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_ROOT && !*m->source) {
-                r = image_materialize(sub->session->sv->state_fd, sub->image, who->user, who->uid, &fd, reterr);
+                r = roots_open(sub->session->sv, sub->image, sub->plan->image_digest, who->user, who->uid, &fd, reterr);
                 return r < 0 ? r : fd;
         }
         fd = open(m->source, O_PATH | O_CLOEXEC | (m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_BIND ? 0 : O_DIRECTORY));

@@ -30,6 +30,7 @@
 typedef struct Supervisor Supervisor;
 typedef struct Session Session;
 typedef struct LiveRun LiveRun;
+typedef struct Root Root;
 
 typedef struct SupervisorPaths {
         char *state;    /* state directory */
@@ -50,6 +51,7 @@ struct Supervisor {
         sd_event_source *listen_source;
         Session *sessions;
         LiveRun *runs;
+        Root *roots;
         bool embedded; /* serves one session, and ends with it */
 };
 
@@ -84,6 +86,12 @@ int request_dispatch(Session *s, Request *q, Frame *frame, bool greeted);
  * Whatever is wrong with the task is refused before anything is created.
  */
 int submit(Session *s, const Carrel__V1__SubmitRequest *q, Frame *frame, Run **ret_run, Error **reterr);
+
+/* ---- roots.c ---- */
+
+/** roots_open() - the root directory that an image stands for; see image_materialize(). */
+int roots_open(Supervisor *sv, const Image *image, const char *digest, const char *user, uint32_t uid, int *ret_fd, Error **reterr);
+void roots_free(Supervisor *sv);
 
 /* ---- watch.c: subscriptions ---- */
 

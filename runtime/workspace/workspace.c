@@ -143,8 +143,8 @@ static int stage_limits(Build *b, Error **reterr) {
 
         /* cgroup2 was entered by the clone itself; v1 groups must be joined before there is a
          * second process. */
-        for (size_t i = 0; i < cgroup->n_procs; i++)
-                if (write(cgroup->procs_fds[i], "0", 1) < 0)
+        for (size_t i = 0; i < cgroup->n_tasks; i++)
+                if (write(cgroup->tasks_fds[i], "0", 1) < 0)
                         return error_set(reterr, errno, "cannot enter a control group");
         if (unshare(CLONE_NEWCGROUP) < 0)
                 return error_set(reterr, errno, "cannot create a cgroup namespace");

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 
 int status_of_task(const Outcome *o) {
         switch (o->state) {
@@ -18,7 +19,15 @@ int status_of_task(const Outcome *o) {
         }
 }
 
-/* Status 126 and 127 are the shell's words for a command that could not be started. */
+/* Status 126 and 127 are the shell's words for a command that could not be started; or @otherwise. */
+static int status_of_start(const Outcome *o, int otherwise) {
+        if (o->error && o->error->code == ENOENT)
+                return STATUS_NOT_FOUND;
+        if (o->error && (o->error->code == EACCES || o->error->code == ENOEXEC))
+                return STATUS_NOT_EXECUTABLE;
+        return otherwise;
+}
+
 static int status_of_failed(const Outcome *o) {
         if (o->signal)
                 return STATUS_SIGNAL + (int)o->signal;
@@ -26,11 +35,14 @@ static int status_of_failed(const Outcome *o) {
                 return (int)(o->exit_status & 0xff);
         if (o->reason == CARREL__V1__REASON__REASON_OUT_OF_MEMORY)
                 return STATUS_SIGNAL + SIGKILL;
-        if (o->error && o->error->code == ENOENT)
-                return STATUS_NOT_FOUND;
-        if (o->error && (o->error->code == EACCES || o->error->code == ENOEXEC))
-                return STATUS_NOT_EXECUTABLE;
-        return STATUS_FAILED;
+        return status_of_start(o, STATUS_FAILED);
+}
+
+/* Of all that a workspace's setup can miss, only the command is the caller's word. */
+static int status_of_errored(const Outcome *o) {
+        if (o->error && strcmp(o->error->field, "harness.command") == 0)
+                return status_of_start(o, STATUS_CARREL);
+        return STATUS_CARREL;
 }
 
 int status_of_command(const Outcome *o) {
@@ -46,6 +58,6 @@ int status_of_command(const Outcome *o) {
                        : o->exit_status ? (int)(o->exit_status & 0xff)
                                         : STATUS_SIGNAL + SIGTERM;
         default:
-                return STATUS_CARREL;
+                return status_of_errored(o);
         }
 }

@@ -61,7 +61,7 @@ static void an_error_that_stands_is_not_overwritten(void **state) {
 
 static void control_characters_do_not_reach_a_terminal(void **state) {
         _cleanup_error_ Error *e = NULL;
-        char text[256] = { 0 };
+        char text[256] = {0};
         FILE *f = fmemopen(text, sizeof text, "w");
 
         error_refuse(&e, EINVAL, "h\x07", "bad name '\x1b[2J'");

@@ -133,21 +133,30 @@ static void a_digest_is_sha256_and_says_so(void **state) {
         assert_int_equal(digest_copy(fd, 1, 3, -EBADF, digest, &size), 0);
         digest_text(digest, text);
         /* FIPS 180-2, appendix B.1 */
-        assert_string_equal(text, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_string_equal(
+                text, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_int_equal(size, 3);
         assert_int_equal(digest_copy(fd, 1, 9, -EBADF, digest, &size), -ENODATA);
 }
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_setup_teardown(a_path_with_dots_stays_inside_its_root, scratch_setup, scratch_teardown),
-                cmocka_unit_test_setup_teardown(an_absolute_link_is_resolved_inside_its_root, scratch_setup, scratch_teardown),
-                cmocka_unit_test_setup_teardown(beneath_follows_no_link_at_all, scratch_setup, scratch_teardown),
-                cmocka_unit_test_setup_teardown(directories_are_made_through_no_link, scratch_setup, scratch_teardown),
-                cmocka_unit_test_setup_teardown(a_file_over_its_limit_is_refused, scratch_setup, scratch_teardown),
-                cmocka_unit_test_setup_teardown(a_tree_is_removed_and_what_its_links_name_is_not, scratch_setup, scratch_teardown),
-                cmocka_unit_test_setup_teardown(a_sealed_file_cannot_be_written, scratch_setup, scratch_teardown),
-                cmocka_unit_test_setup_teardown(a_digest_is_sha256_and_says_so, scratch_setup, scratch_teardown),
+                cmocka_unit_test_setup_teardown(a_path_with_dots_stays_inside_its_root,
+                                                scratch_setup, scratch_teardown),
+                cmocka_unit_test_setup_teardown(an_absolute_link_is_resolved_inside_its_root,
+                                                scratch_setup, scratch_teardown),
+                cmocka_unit_test_setup_teardown(beneath_follows_no_link_at_all, scratch_setup,
+                                                scratch_teardown),
+                cmocka_unit_test_setup_teardown(directories_are_made_through_no_link, scratch_setup,
+                                                scratch_teardown),
+                cmocka_unit_test_setup_teardown(a_file_over_its_limit_is_refused, scratch_setup,
+                                                scratch_teardown),
+                cmocka_unit_test_setup_teardown(a_tree_is_removed_and_what_its_links_name_is_not,
+                                                scratch_setup, scratch_teardown),
+                cmocka_unit_test_setup_teardown(a_sealed_file_cannot_be_written, scratch_setup,
+                                                scratch_teardown),
+                cmocka_unit_test_setup_teardown(a_digest_is_sha256_and_says_so, scratch_setup,
+                                                scratch_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

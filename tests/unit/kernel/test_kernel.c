@@ -17,7 +17,8 @@
 /* What an id on disk becomes; UINT32_MAX where the map has no place for it. */
 static uint32_t map_id(const UsernsMap *m, uint32_t inside) {
         for (size_t i = 0; i < m->n; i++)
-                if (inside >= m->extents[i].inside && inside - m->extents[i].inside < m->extents[i].count)
+                if (inside >= m->extents[i].inside &&
+                    inside - m->extents[i].inside < m->extents[i].count)
                         return m->extents[i].outside + (inside - m->extents[i].inside);
         return UINT32_MAX;
 }
@@ -33,15 +34,17 @@ static void assert_map_covers_everything_once(const UsernsMap *m, uint32_t base)
                 for (size_t k = 0; k < i; k++) {
                         const UsernsExtent *a = &m->extents[i], *b = &m->extents[k];
 
-                        assert_true(a->inside + a->count <= b->inside || b->inside + b->count <= a->inside);
-                        assert_true(a->outside + a->count <= b->outside || b->outside + b->count <= a->outside);
+                        assert_true(a->inside + a->count <= b->inside ||
+                                    b->inside + b->count <= a->inside);
+                        assert_true(a->outside + a->count <= b->outside ||
+                                    b->outside + b->count <= a->outside);
                 }
         }
         assert_true(covered == USERNS_RANGE);
 }
 
 static void any_owner_of_a_directory_becomes_the_harness_user(void **state) {
-        static const uint32_t owners[] = { 0, 1, 999, 1000, 1001, 65535, 65536, 4000000 };
+        static const uint32_t owners[] = {0, 1, 999, 1000, 1001, 65535, 65536, 4000000};
 
         for (size_t i = 0; i < ELEMENTSOF(owners); i++) {
                 UsernsMap m = userns_map_owner(200000, owners[i], 1000);
@@ -93,7 +96,7 @@ static void a_counter_is_found_by_its_whole_name(void **state) {
 
 /* The life of a run's group, on whatever this host has: pure v2 or hybrid. */
 static void a_group_is_limited_and_leaves_nothing(void **state) {
-        CgroupLimits limits = { .memory_bytes = 64 * MIB, .pids = 17, .cpu_percent = 50 };
+        CgroupLimits limits = {.memory_bytes = 64 * MIB, .pids = 17, .cpu_percent = 50};
         char path[] = "/tmp/carrel-test-cgroup-XXXXXX", name[64];
         _cleanup_error_ Error *e = NULL;
         _cleanup_close_ int run_fd = -EBADF;
@@ -104,7 +107,8 @@ static void a_group_is_limited_and_leaves_nothing(void **state) {
         assert_non_null(mkdtemp(path));
         run_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         snprintf(name, sizeof name, "test-%d", (int)getpid());
-        if (cgroup_host_open(&host, &e) < 0 || cgroup_create(&host, run_fd, name, &limits, &e) < 0 ||
+        if (cgroup_host_open(&host, &e) < 0 ||
+            cgroup_create(&host, run_fd, name, &limits, &e) < 0 ||
             cgroup_open(&host, name, &group, &e) < 0)
                 fail_msg("%s", e->what);
         assert_int_equal(file_read_at(run_fd, "cgroups", 4096, &list, NULL, NULL), 0);

@@ -45,6 +45,13 @@ static const char *variable(const Policy *p, const char *name) {
         return NULL;
 }
 
+static bool is_case(const char *file) {
+        size_t n = strlen(file);
+
+        return file[0] != '.' && n > 5 && strcmp(file + n - 5, ".yaml") == 0 &&
+               strcmp(file, "cycle-b.yaml") != 0;
+}
+
 static void every_shipped_profile_is_whole(void **state) {
         DIR *dir = opendir(PROFILES_DIR);
         struct dirent *de;
@@ -56,7 +63,7 @@ static void every_shipped_profile_is_whole(void **state) {
                 _cleanup_message_ Policy *p = NULL;
                 _cleanup_error_ Error *err = NULL;
 
-                if (de->d_name[0] == '.')
+                if (!is_case(de->d_name))
                         continue;
                 if (policy_load(profiles, NULL, name, &p, &err) < 0)
                         fail_msg("%s", err->what);
@@ -194,13 +201,6 @@ static void a_policy_with_a_field_unset_is_not_whole(void **state) {
         assert_int_equal(policy_check(p, &err), -EINVAL);
         assert_string_equal(err->what, "'resources.memory' is not set");
         assert_string_equal(err->field, "resources.memory");
-}
-
-static bool is_case(const char *file) {
-        size_t n = strlen(file);
-
-        return file[0] != '.' && n > 5 && strcmp(file + n - 5, ".yaml") == 0 &&
-               strcmp(file, "cycle-b.yaml") != 0;
 }
 
 /* What, hint and field, as they stand in NAME.yaml.expected. */

@@ -331,7 +331,7 @@ static void load(const Filter *f) {
 
 /* System calls as the C library and as an attacker make them; the exit status names the first wrong
  * one. */
-static void call_under_the_filter(void) {
+__attribute__((noreturn)) static void call_under_the_filter(void) {
         int pair[2], status = 0;
         pid_t child;
 

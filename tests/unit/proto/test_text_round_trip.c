@@ -129,6 +129,23 @@ static void every_short_string_of_nasty_pieces_survives(void **state) {
         }
 }
 
+static void keys_that_differ_in_spaces_only_survive(void **state) {
+        static const char *const keys[] = {"", " ", " a", "a", "a "};
+        Carrel__V1__Task__LabelsEntry entries[ELEMENTSOF(keys)], *labels[ELEMENTSOF(keys)];
+        Task task = CARREL__V1__TASK__INIT;
+        char texts[ELEMENTSOF(keys)][4];
+
+        for (size_t i = 0; i < ELEMENTSOF(keys); i++) {
+                carrel__v1__task__labels_entry__init(&entries[i]);
+                snprintf(texts[i], sizeof texts[i], "%s", keys[i]);
+                entries[i].key = entries[i].value = texts[i];
+                labels[i] = &entries[i];
+        }
+        task.n_labels = ELEMENTSOF(keys);
+        task.labels = labels;
+        expect_equal(&task.base);
+}
+
 static void long_strings_survive(void **state) {
         static char s[9000];
 
@@ -277,6 +294,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(words_with_a_second_meaning_survive),
                 cmocka_unit_test(every_short_string_of_nasty_pieces_survives),
+                cmocka_unit_test(keys_that_differ_in_spaces_only_survive),
                 cmocka_unit_test(long_strings_survive),
                 cmocka_unit_test(every_message_survives),
                 cmocka_unit_test(an_empty_message_is_an_empty_mapping),

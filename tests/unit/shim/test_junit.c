@@ -9,26 +9,28 @@
 #include "shim/junit.h"
 
 static void failures_are_named_with_their_messages(void **state) {
-        static const char xml[] =
-                "<?xml version='1.0'?><testsuites><testsuite name='s'>"
-                "<testcase classname='map' name='put'/>"
-                "<testcase classname='map' name='remove'><failure message='expected 1, got 2'>map.c:12\n</failure></testcase>"
-                "<testcase name='boom'><error>segfault</error></testcase>"
-                "<testcase name='later'><skipped/></testcase>"
-                "</testsuite></testsuites>";
-        JunitReport r = { 0 };
+        static const char xml[] = "<?xml version='1.0'?><testsuites><testsuite name='s'>"
+                                  "<testcase classname='map' name='put'/>"
+                                  "<testcase classname='map' name='remove'><failure "
+                                  "message='expected 1, got 2'>map.c:12\n</failure></testcase>"
+                                  "<testcase name='boom'><error>segfault</error></testcase>"
+                                  "<testcase name='later'><skipped/></testcase>"
+                                  "</testsuite></testsuites>";
+        JunitReport r = {0};
 
         assert_int_equal(junit_parse(xml, sizeof xml - 1, &r, NULL), 0);
         assert_int_equal(r.tests, 4);
         assert_int_equal(r.failures, 2);
         assert_int_equal(r.skipped, 1);
-        assert_string_equal(r.text, "FAILED map.remove: expected 1, got 2\nmap.c:12\n\nFAILED boom\nsegfault\n");
+        assert_string_equal(
+                r.text,
+                "FAILED map.remove: expected 1, got 2\nmap.c:12\n\nFAILED boom\nsegfault\n");
         junit_report_done(&r);
 }
 
 static void a_green_report_has_no_text(void **state) {
         static const char xml[] = "<testsuite><testcase name='a'/></testsuite>";
-        JunitReport r = { 0 };
+        JunitReport r = {0};
 
         assert_int_equal(junit_parse(xml, sizeof xml - 1, &r, NULL), 0);
         assert_int_equal(r.tests, 1);
@@ -37,7 +39,7 @@ static void a_green_report_has_no_text(void **state) {
 
 static void what_is_not_xml_is_refused_with_its_place(void **state) {
         _cleanup_error_ Error *e = NULL;
-        JunitReport r = { 0 };
+        JunitReport r = {0};
 
         assert_int_equal(junit_parse("<a>\n<b></a>", 11, &r, &e), -EBADMSG);
         assert_non_null(strstr(e->what, "2:"));
@@ -48,7 +50,7 @@ static void what_is_not_xml_is_refused_with_its_place(void **state) {
 static void entities_of_its_own_are_refused(void **state) {
         static const char xml[] = "<!DOCTYPE x [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]><x>&b;</x>";
         _cleanup_error_ Error *e = NULL;
-        JunitReport r = { 0 };
+        JunitReport r = {0};
 
         assert_int_equal(junit_parse(xml, sizeof xml - 1, &r, &e), -E2BIG);
         assert_non_null(strstr(e->what, "entities"));
@@ -56,7 +58,7 @@ static void entities_of_its_own_are_refused(void **state) {
 
 static void a_deep_document_is_refused(void **state) {
         char xml[1024] = "", *p = xml;
-        JunitReport r = { 0 };
+        JunitReport r = {0};
 
         for (int i = 0; i < 100; i++)
                 p = stpcpy(p, "<a>");
@@ -65,13 +67,16 @@ static void a_deep_document_is_refused(void **state) {
 
 static void a_thousand_failures_make_a_text_of_limited_size(void **state) {
         char *xml = NULL;
-        JunitReport r = { 0 };
+        JunitReport r = {0};
         size_t size;
         FILE *f = open_memstream(&xml, &size);
 
         fprintf(f, "<t>");
         for (int i = 0; i < 1000; i++)
-                fprintf(f, "<testcase name='t%d'><failure message='%0500d'>%0900d</failure></testcase>", i, i, i);
+                fprintf(f,
+                        "<testcase name='t%d'><failure "
+                        "message='%0500d'>%0900d</failure></testcase>",
+                        i, i, i);
         fprintf(f, "</t>");
         fclose(f);
         assert_int_equal(junit_parse(xml, size, &r, NULL), 0);

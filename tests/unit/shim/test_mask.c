@@ -17,7 +17,8 @@ static char *feed(const Mask *m, const char *text, size_t piece) {
         size_t n;
 
         for (size_t at = 0; at < size; at += piece) {
-                assert_int_equal(mask_feed(s, text + at, MIN_OF(piece, size - at), false, &data, &n), 0);
+                assert_int_equal(
+                        mask_feed(s, text + at, MIN_OF(piece, size - at), false, &data, &n), 0);
                 memcpy(all + have, data, n);
                 have += n;
         }
@@ -62,7 +63,8 @@ static void a_files_last_newline_is_not_part_of_the_value(void **state) {
 }
 
 static void the_lines_of_a_key_are_hidden_one_by_one(void **state) {
-        const char *key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0\nshort\nAQEFAASCBKcwggSjAgEAAoI\n";
+        const char *key =
+                "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0\nshort\nAQEFAASCBKcwggSjAgEAAoI\n";
         Mask *m = mask_new();
         _cleanup_free_ char *out = NULL;
 

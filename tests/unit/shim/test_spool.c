@@ -82,7 +82,7 @@ static void a_torn_frame_is_no_event_until_it_is_whole(void **state) {
         append_status(s->spool, text);
         assert_int_equal(file_read_at(s->fd, SPOOL_EVENTS, MIB, &whole, &size, NULL), 0);
         for (size_t cut = 0; cut <= size; cut++) {
-                SpoolReader r = { .fd = fd };
+                SpoolReader r = {.fd = fd};
                 _cleanup_message_ Event *event = NULL;
 
                 assert_int_equal(ftruncate(fd, 0), 0);
@@ -169,11 +169,16 @@ static void feedback_without_an_id_or_past_the_limits_is_refused(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_setup_teardown(what_is_written_is_read_in_order_and_numbered, scratch_setup, scratch_teardown),
-                cmocka_unit_test_setup_teardown(a_torn_frame_is_no_event_until_it_is_whole, scratch_setup, scratch_teardown),
-                cmocka_unit_test_setup_teardown(an_event_that_is_too_long_is_refused_unread, scratch_setup, scratch_teardown),
-                cmocka_unit_test_setup_teardown(garbage_is_refused, scratch_setup, scratch_teardown),
-                cmocka_unit_test_setup_teardown(the_lock_says_that_the_shim_lives, scratch_setup, scratch_teardown),
+                cmocka_unit_test_setup_teardown(what_is_written_is_read_in_order_and_numbered,
+                                                scratch_setup, scratch_teardown),
+                cmocka_unit_test_setup_teardown(a_torn_frame_is_no_event_until_it_is_whole,
+                                                scratch_setup, scratch_teardown),
+                cmocka_unit_test_setup_teardown(an_event_that_is_too_long_is_refused_unread,
+                                                scratch_setup, scratch_teardown),
+                cmocka_unit_test_setup_teardown(garbage_is_refused, scratch_setup,
+                                                scratch_teardown),
+                cmocka_unit_test_setup_teardown(the_lock_says_that_the_shim_lives, scratch_setup,
+                                                scratch_teardown),
                 cmocka_unit_test(feedback_is_delivered_once),
                 cmocka_unit_test(feedback_without_an_id_or_past_the_limits_is_refused),
         };

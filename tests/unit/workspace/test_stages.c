@@ -31,7 +31,8 @@ static unsigned walk_all(void) {
 }
 
 static void each_stage_finds_what_it_needs(void **state) {
-        assert_int_equal(walk_all(), (FACT_IDENTITY << 1) - 1); /* every fact there is holds in the end */
+        assert_int_equal(walk_all(),
+                         (FACT_IDENTITY << 1) - 1); /* every fact there is holds in the end */
 }
 
 static void the_user_namespace_is_entered_last(void **state) {
@@ -50,7 +51,7 @@ static void nothing_of_the_host_is_open_once_inside_the_user_namespace(void **st
 
 static void a_plan_with_no_root_is_refused(void **state) {
         _cleanup_error_ Error *e = NULL;
-        WorkspaceSpec spec = { .n_sources = 0 };
+        WorkspaceSpec spec = {.n_sources = 0};
         pid_t pid;
         int pidfd;
 
