@@ -8,9 +8,9 @@ static const Message *number_step(const Message *m,
                                   const char *name,
                                   size_t size,
                                   const ProtobufCFieldDescriptor **ret_field) {
-        char part[64];
+        char part[64] = "";
 
-        snprintf(part, sizeof part, "%.*s", (int)size, name);
+        memcpy(part, name, MIN_OF(size, sizeof part - 1));
         *ret_field = protobuf_c_message_descriptor_get_field_by_name(m->descriptor, part);
         if (!*ret_field || (*ret_field)->type != PROTOBUF_C_TYPE_MESSAGE)
                 return NULL;

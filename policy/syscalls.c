@@ -56,17 +56,32 @@ static const SyscallGroup *syscall_group_find(const char *name) {
         return NULL;
 }
 
+/* "@base, @files, ...": fresh, NULL when memory is out. */
+static char *syscall_group_list(void) {
+        char *text = NULL;
+        size_t size = 0;
+        FILE *f = open_memstream(&text, &size);
+
+        if (!f)
+                return NULL;
+        for (size_t i = 0; i < n_syscall_groups; i++)
+                fprintf(f, "%s@%s", i ? ", " : "", syscall_groups[i].name);
+        fclose(f);
+        return text;
+}
+
 static int syscall_refuse_group(const char *word, Error **reterr) {
+        _cleanup_free_ char *all = syscall_group_list();
         const char *names[64] = {0};
         const char *near;
 
         for (size_t i = 0; i < n_syscall_groups && i < ELEMENTSOF(names); i++)
                 names[i] = syscall_groups[i].name;
-        near = text_suggest(word + 1, names, MIN_OF(n_syscall_groups, ELEMENTSOF(names)));
+        near = text_suggest(word + 1, names, ELEMENTSOF(names));
         error_refuse(reterr, EINVAL, NULL, "there is no group of system calls '%s'", word);
         if (near)
                 return error_hint(reterr, -EINVAL, "did you mean '@%s'?", near);
-        return error_hint(reterr, -EINVAL, "groups are listed in the manual of carrel-policy");
+        return error_hint(reterr, -EINVAL, "groups: %s", all ?: "?");
 }
 
 static int syscall_refuse_name(const char *word, Error **reterr) {
@@ -286,12 +301,67 @@ static int filter_join(const Prologue *p, const char *body, size_t size, Protobu
         return 0;
 }
 
-int syscalls_compile(const Syscalls *syscalls, ProtobufCBinaryData *ret_filter, Error **reterr) {
+static int filter_build(const SyscallSet *allowed, ProtobufCBinaryData *ret_filter) {
         _cleanup_(filter_releasep) scmp_filter_ctx ctx = NULL;
         _cleanup_free_ char *body = NULL;
-        SyscallSet allowed = {0};
         Prologue prologue = {0};
         size_t size = 0;
+        int r;
+
+        r = filter_new(&ctx);
+        if (r == 0)
+                r = filter_add_rules(ctx, allowed);
+        if (r == 0)
+                r = filter_export(ctx, &body, &size);
+        if (r == 0)
+                r = prologue_write(&prologue);
+        if (r == 0)
+                r = filter_join(&prologue, body, size, ret_filter);
+        return r;
+}
+
+/*
+ * The last filters that were built. To build one costs a millisecond or more, and a supervisor
+ * needs the same few again and again; what comes out depends on nothing but the set, so remembering
+ * it changes no result.
+ */
+static struct {
+        SyscallSet allowed;
+        ProtobufCBinaryData filter;
+} filter_memory[8];
+static size_t filter_next;
+
+static int filter_recall(const SyscallSet *allowed, ProtobufCBinaryData *ret_filter) {
+        for (size_t i = 0; i < ELEMENTSOF(filter_memory); i++) {
+                const ProtobufCBinaryData *known = &filter_memory[i].filter;
+
+                if (!known->data ||
+                    memcmp(&filter_memory[i].allowed, allowed, sizeof *allowed) != 0)
+                        continue;
+                ret_filter->data = malloc(known->len);
+                if (!ret_filter->data)
+                        return -ENOMEM;
+                memcpy(ret_filter->data, known->data, known->len);
+                ret_filter->len = known->len;
+                return 1;
+        }
+        return 0;
+}
+
+static void filter_remember(const SyscallSet *allowed, const ProtobufCBinaryData *filter) {
+        size_t i = filter_next++ % ELEMENTSOF(filter_memory);
+        uint8_t *copy = malloc(filter->len);
+
+        if (!copy)
+                return;
+        memcpy(copy, filter->data, filter->len);
+        free(filter_memory[i].filter.data);
+        filter_memory[i].filter = (ProtobufCBinaryData){.len = filter->len, .data = copy};
+        filter_memory[i].allowed = *allowed;
+}
+
+int syscalls_compile(const Syscalls *syscalls, ProtobufCBinaryData *ret_filter, Error **reterr) {
+        SyscallSet allowed = {0};
         int r;
 
         for (size_t i = 0; i < syscalls->n_allow; i++)
@@ -299,14 +369,11 @@ int syscalls_compile(const Syscalls *syscalls, ProtobufCBinaryData *ret_filter, 
         for (size_t i = 0; i < syscalls->n_deny; i++)
                 syscall_set_word(&allowed, syscalls->deny[i], false);
 
-        r = filter_new(&ctx);
-        if (r == 0)
-                r = filter_add_rules(ctx, &allowed);
-        if (r == 0)
-                r = filter_export(ctx, &body, &size);
-        if (r == 0)
-                r = prologue_write(&prologue);
-        if (r == 0)
-                r = filter_join(&prologue, body, size, ret_filter);
+        r = filter_recall(&allowed, ret_filter);
+        if (r == 0) {
+                r = filter_build(&allowed, ret_filter);
+                if (r == 0)
+                        filter_remember(&allowed, ret_filter);
+        }
         return r < 0 ? error_set(reterr, -r, "cannot build the system call filter") : 0;
 }

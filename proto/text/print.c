@@ -6,22 +6,22 @@
  *            could take it for anything else, a block where that is safe, double quotes otherwise.
  * Trust:     the message may come from a peer: its strings need not be UTF-8 (bad bytes become
  *            U+FFFD), its enumerators need not be known (their number is written).
- * Workaround: libfyaml 0.7.12 drops spaces at a quoted string's ends (it lays the string out as if
- * it were plain). They are taken off before, kept in a queue and put back right inside the quotes,
- * which the emitter hands to the output function one at a time.
+ * Workaround: libfyaml 0.7.12 drops spaces at the ends of a string that could stand without quotes,
+ *            even where it is told to quote it. So each quoted string gets a newline in front, which
+ *            makes it one that could not, and whose escape is dropped again on the way out: the
+ *            emitter hands over opening quotes, inside and closing quotes one by one.
  */
 #include <ctype.h>
 #include <errno.h>
 #include <libfyaml.h>
 #include <string.h>
 
+#include "proto/text/reader.h"
 #include "proto/text/scalar.h"
 #include "proto/text/text.h"
 #include "proto/text/utf8.h"
 
-typedef struct TextPad {
-        size_t before, after;
-} TextPad;
+static const char print_mark[] = "\n", print_mark_written[] = "\\n";
 
 typedef struct TextPrinter {
         struct fy_parser *parser;
@@ -29,10 +29,9 @@ typedef struct TextPrinter {
         bool json;
         char *text;
         size_t size, room;
-        TextPad *pads; /* of all quoted strings emitted so far; the first n_written stand in text */
-        size_t n_pads, n_written;
         bool in_quotes;
-        int error; /* of writing */
+        size_t marked; /* how much of print_mark_written came since the quotes opened */
+        int error;     /* of writing */
 } TextPrinter;
 
 static struct fy_node *print_message(TextPrinter *p, const Message *m);
@@ -56,12 +55,7 @@ static void print_write(TextPrinter *p, const char *s, size_t n) {
         p->text[p->size] = 0;
 }
 
-static void print_write_spaces(TextPrinter *p, size_t n) {
-        while (n-- > 0)
-                print_write(p, " ", 1);
-}
-
-/* The emitter's output: quotes come alone, so the spaces can go back inside of them. */
+/* The emitter's output: quotes come alone, and the mark right behind the opening ones. */
 static int print_output(struct fy_emitter *emitter,
                         enum fy_emitter_write_type type,
                         const char *s,
@@ -70,14 +64,18 @@ static int print_output(struct fy_emitter *emitter,
         TextPrinter *p = user;
         bool quoted = type == fyewt_double_quoted_scalar || type == fyewt_double_quoted_scalar_key;
         bool quote = quoted && n == 1 && *s == '"';
+        size_t from = 0;
 
-        if (quote && p->in_quotes && p->n_written < p->n_pads)
-                print_write_spaces(p, p->pads[p->n_written++].after);
-        print_write(p, s, (size_t)n);
-        if (quote && !p->in_quotes && p->n_written < p->n_pads)
-                print_write_spaces(p, p->pads[p->n_written].before);
-        if (quote)
+        if (quote) {
+                if (p->in_quotes && print_mark_written[p->marked])
+                        p->error = -EIO; /* the emitter does not write as this relies on */
                 p->in_quotes = !p->in_quotes;
+                p->marked = 0;
+        } else if (quoted)
+                for (; from < (size_t)n && print_mark_written[p->marked]; from++)
+                        if (s[from] != print_mark_written[p->marked++])
+                                p->error = -EIO;
+        print_write(p, s + from, (size_t)n - from);
         return n;
 }
 
@@ -94,20 +92,10 @@ print_styled(TextPrinter *p, const char *s, size_t n, enum fy_scalar_style style
 }
 
 static struct fy_node *print_quoted(TextPrinter *p, const char *s) {
-        size_t n = strlen(s);
-        TextPad pad = {.before = strspn(s, " ")};
+        _cleanup_free_ char *marked = NULL;
+        int n = asprintf(&marked, "%s%s", print_mark, s);
 
-        if ((p->n_pads & (p->n_pads - 1)) == 0) {
-                TextPad *more = reallocarray(p->pads, p->n_pads ? p->n_pads * 2 : 1, sizeof *more);
-
-                if (!more)
-                        return NULL;
-                p->pads = more;
-        }
-        while (n - pad.after > pad.before && s[n - pad.after - 1] == ' ')
-                pad.after++;
-        p->pads[p->n_pads++] = pad;
-        return print_styled(p, s + pad.before, n - pad.before - pad.after, FYSS_DOUBLE_QUOTED);
+        return n < 0 ? NULL : print_styled(p, marked, (size_t)n, FYSS_DOUBLE_QUOTED);
 }
 
 /* Words that some reader of YAML takes for something else than text. */
@@ -191,18 +179,10 @@ static int print_append(struct fy_node *list, struct fy_node *item) {
         return -ENOMEM;
 }
 
-/* Not fy_node_mapping_append(): it compares keys, and without their spaces two may look alike. */
-static int print_append_pair(TextPrinter *p,
-                             struct fy_node *mapping,
-                             struct fy_node *key,
-                             struct fy_node *value) {
-        struct fy_node_pair *pair =
-                key && value ? fy_node_pair_create_with_key(p->document, mapping, key) : NULL;
-
-        if (pair && fy_node_pair_update_with_value(pair, value) == 0)
+static int print_append_pair(struct fy_node *mapping, struct fy_node *key, struct fy_node *value) {
+        if (key && value && fy_node_mapping_append(mapping, key, value) == 0)
                 return 0;
-        if (!pair)
-                fy_node_free(key);
+        fy_node_free(key);
         fy_node_free(value);
         return -ENOMEM;
 }
@@ -284,7 +264,7 @@ static struct fy_node *print_map(TextPrinter *p, const Field *f, Message *const 
                 if (i + 1 < n && strcmp(entries[i].key, entries[i + 1].key) == 0)
                         continue;
                 key = print_string(p, entries[i].key, true);
-                r = print_append_pair(p, mapping, key, print_value(p, value, &v));
+                r = print_append_pair(mapping, key, print_value(p, value, &v));
         }
         print_free_entries(entries, n);
         return print_whole(mapping, r);
@@ -335,7 +315,6 @@ static int print_field(TextPrinter *p, struct fy_node *mapping, const Message *m
                 v = print_read(f, at);
         if (repeated ? n == 0 : !print_is_set(m, f, &v))
                 return 0;
-        /* In the order in which they will be written: the queue of spaces relies on it. */
         key = print_string(p, name, true);
         if (text_field_is_map(f))
                 value = print_map(p, f, *(Message *const *const *)at, n);
@@ -343,7 +322,7 @@ static int print_field(TextPrinter *p, struct fy_node *mapping, const Message *m
                 value = print_list(p, f, *(const char *const *)at, n);
         else
                 value = print_value(p, f, &v);
-        return print_append_pair(p, mapping, key, value);
+        return print_append_pair(mapping, key, value);
 }
 
 static struct fy_node *print_message(TextPrinter *p, const Message *m) {
@@ -379,23 +358,23 @@ static int print_document(TextPrinter *p, const Message *m, TextFormat format) {
                 return -ENOMEM;
         r = fy_emit_document(emitter, p->document) < 0 ? -ENOMEM : p->error;
         fy_emitter_destroy(emitter);
-        /* The first says that the emitter does not write as the workaround expects. */
-        return r == 0 && (p->n_written != p->n_pads || !p->text) ? -EIO : r;
+        return r == 0 && !p->text ? -EIO : r;
 }
 
 int text_print(const Message *m, TextFormat format, char **ret_text, Error **reterr) {
-        const struct fy_parse_cfg config = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG};
+        struct fy_parse_cfg config = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG};
         TextPrinter p = {.json = format != TEXT_FORMAT_YAML};
         int r = -ENOMEM;
 
         /* libfyaml makes styled scalars out of a parser's events only. */
-        p.parser = fy_parser_create(&config);
-        p.document = fy_document_create(&config);
+        config.diag = text_diag_new();
+        p.parser = config.diag ? fy_parser_create(&config) : NULL;
+        p.document = config.diag ? fy_document_create(&config) : NULL;
         if (p.parser && p.document)
                 r = print_document(&p, m, format);
         fy_document_destroy(p.document);
         fy_parser_destroy(p.parser);
-        free(p.pads);
+        text_diag_free(config.diag);
         if (r < 0) {
                 free(p.text);
                 return error_set(reterr, -r, "cannot print a %s", m->descriptor->short_name);

@@ -72,9 +72,28 @@ text_reader_check_bytes(const char *name, const char *text, size_t size, Error *
 static void text_reader_swallow(struct fy_diag *diag, void *user, const char *text, size_t length) {
 }
 
+struct fy_diag *text_diag_new(void) {
+        struct fy_diag_cfg silent;
+        struct fy_diag *diag;
+
+        fy_diag_cfg_default(&silent);
+        silent.fp = NULL;
+        silent.output_fn = text_reader_swallow;
+        diag = fy_diag_create(&silent);
+        if (diag)
+                fy_diag_set_collect_errors(diag, true);
+        return diag;
+}
+
+void text_diag_free(struct fy_diag *diag) {
+        if (!diag)
+                return;
+        fy_diag_reset_error(diag); /* fy_diag_unref() would leak what was collected */
+        fy_diag_unref(diag);
+}
+
 int text_reader_init(
         TextReader *r, const char *name, const char *text, size_t size, Error **reterr) {
-        struct fy_diag_cfg silent;
         struct fy_parse_cfg config = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG};
         int k;
 
@@ -85,27 +104,18 @@ int text_reader_init(
         k = text_reader_check_bytes(name, text, size, reterr);
         if (k < 0)
                 return k;
-        fy_diag_cfg_default(&silent);
-        silent.fp = NULL;
-        silent.output_fn = text_reader_swallow;
-        r->diag = fy_diag_create(&silent);
-        if (r->diag) {
-                fy_diag_set_collect_errors(r->diag, true);
-                config.diag = r->diag;
+        config.diag = r->diag = text_diag_new();
+        if (r->diag)
                 r->parser = fy_parser_create(&config);
-        }
         if (!r->parser || fy_parser_set_string(r->parser, text, size) < 0)
                 return error_set(reterr, ENOMEM, "cannot read '%s'", name);
         return 0;
 }
 
 void text_reader_done(TextReader *r) {
-        if (r->diag)
-                fy_diag_reset_error(r->diag); /* fy_diag_unref() would leak what was collected */
         if (r->parser)
                 fy_parser_destroy(r->parser);
-        if (r->diag)
-                fy_diag_unref(r->diag);
+        text_diag_free(r->diag);
         *r = (TextReader){};
 }
 

@@ -46,6 +46,11 @@ void text_event_done(TextEvent *e);
  */
 const char *text_event_scalar(const TextEvent *e, size_t *ret_length, bool *ret_plain);
 
+/** text_diag_new() - for any use of libfyaml: collects what went wrong, never prints. NULL: no
+ * memory. */
+struct fy_diag *text_diag_new(void);
+void text_diag_free(struct fy_diag *diag);
+
 /** text_event_is_null() - an empty place, "~" or "null", without quotes. */
 bool text_event_is_null(const TextEvent *e);
 

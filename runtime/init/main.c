@@ -206,6 +206,7 @@ int main(void) {
         FrameReader reader;
         struct pollfd polls[2];
 
+        (void)prctl(PR_SET_NAME, "carrel-init"); /* executed from a descriptor, we would have that one's name */
         /* The shim's death is ours; the harness may neither trace nor read us. */
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 || in.root_fd < 0 ||
             capability_drop_bounding(NULL) < 0)

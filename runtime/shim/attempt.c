@@ -340,9 +340,11 @@ static void attempt_next_check(Shim *s) {
 
 static void attempt_harness_done(Shim *s, const Process *p) {
         grants_revoke(s, false);
-        if (p->error) { /* it never ran: another attempt would not either */
-                attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED, CARREL__V1__REASON__REASON_SETUP_FAILED,
-                            error_new_copy(p->error->code, p->error->what, p->error->hint, "harness.command"));
+        if (p->error) { /* it never ran: another attempt would not either, and there is nothing to wait for */
+                Error *error = error_new_copy(p->error->code, p->error->what, p->error->hint, "harness.command");
+
+                process_drop(s);
+                attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED, CARREL__V1__REASON__REASON_SETUP_FAILED, error);
                 return;
         }
         process_drop(s);

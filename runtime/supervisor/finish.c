@@ -2,9 +2,9 @@
  * From a dead shim to a closed record
  *
  *      drain     what the spool still holds goes to the journal
- *      release   processes, control groups, id range, layers: until the kernel has let go of them
+ *      stop      processes and control groups, until the kernel has let go of them
  *      patch     if the run changed its source, carrel-patch writes the difference, confined, as an artifact
- *      close     the `finished` event, the index; the spool is removed
+ *      close     the `finished` event, the index; then the layers, the id range and the spool are given back
  *
  * Every step can be done again: a supervisor that dies here is followed by one that starts over.
  */
@@ -50,15 +50,43 @@ static void finish_lost_outcome(LiveRun *r) {
         error_free(error);
 }
 
-/* The record's last bytes reach the disk when nobody waits for them any more. */
-static int finish_free(sd_event_source *source, uint64_t us, void *data) {
-        LiveRun *r = data;
-        Supervisor *sv = r->sv;
+/* What nobody waits for: the record's last bytes reach the disk, layers and id range are given back. */
+static int finish_give_back(LiveRun *r) {
+        _cleanup_error_ Error *error = NULL;
 
         (void)journal_sync(r->journal, NULL);
+        (void)fd_remove_tree(r->run_fd, SPOOL_DIR, NULL);
+        if (resources_release(r->sv->state_fd, r->run_fd, r->info->id, &error) == 0)
+                return 0;
+        log_error(LOG_LEVEL_ERROR, error, "run '%s' leaves something behind", r->info->id);
+        return 1;
+}
+
+static void finish_free(LiveRun *r) {
+        Supervisor *sv = r->sv;
+
         live_run_free(r);
         if (sv->embedded && !sv->sessions && !sv->runs)
                 (void)sd_event_exit(sv->event, 0);
+}
+
+static int finish_given_back(sd_event_source *source, const siginfo_t *info, void *data) {
+        finish_free(data);
+        return 0;
+}
+
+/* To remove a tree takes as long as the disk likes: a child does it, and the loop goes on. */
+static int finish_janitor(sd_event_source *source, uint64_t us, void *data) {
+        LiveRun *r = data;
+        pid_t pid = fork();
+
+        if (pid == 0)
+                _exit(finish_give_back(r));
+        r->helper_source = sd_event_source_disable_unref(r->helper_source);
+        if (pid > 0 && sd_event_add_child(r->sv->event, &r->helper_source, pid, WEXITED, finish_given_back, r) >= 0)
+                return 0;
+        finish_give_back(r); /* no child to be had */
+        finish_free(r);
         return 0;
 }
 
@@ -77,8 +105,7 @@ static void finish_close(LiveRun *r) {
         r->index_timer = sd_event_source_disable_unref(r->index_timer);
         if (index_put(r->sv->index, r->info, &error) < 0)
                 log_error(LOG_LEVEL_WARNING, error, "run '%s'", r->info->id);
-        (void)fd_remove_tree(r->run_fd, SPOOL_DIR, NULL);
-        finish_schedule(r, r->sv->embedded ? 0 : 20 * USEC_PER_MSEC, finish_free);
+        finish_schedule(r, 0, finish_janitor);
 }
 
 /* ---- patch -------------------------------------------------------------------------------------- */
@@ -141,7 +168,7 @@ static int finish_patch_ended(sd_event_source *source, const siginfo_t *info, vo
 static int finish_patch_timeout(sd_event_source *source, uint64_t us, void *data) {
         LiveRun *r = data;
 
-        (void)sd_event_source_send_child_signal(r->patch_source, SIGKILL, NULL, 0);
+        (void)sd_event_source_send_child_signal(r->helper_source, SIGKILL, NULL, 0);
         return 0;
 }
 
@@ -175,7 +202,7 @@ static int finish_start_patch(LiveRun *r, int lower, int upper, Error **reterr) 
                 finish_patch_child(r, lower, upper, r->patch_fd);
         if (pid < 0)
                 return error_set(reterr, errno, "cannot start carrel-patch");
-        k = sd_event_add_child(r->sv->event, &r->patch_source, pid, WEXITED, finish_patch_ended, r);
+        k = sd_event_add_child(r->sv->event, &r->helper_source, pid, WEXITED, finish_patch_ended, r);
         if (k >= 0)
                 k = sd_event_add_time_relative(r->sv->event, &r->patch_timer, CLOCK_MONOTONIC, FINISH_PATCH_TIMEOUT_US, 0,
                                                finish_patch_timeout, r);
@@ -219,7 +246,7 @@ static void finish_patch(LiveRun *r) {
 static int finish_release(sd_event_source *source, uint64_t us, void *data) {
         _cleanup_error_ Error *error = NULL;
         LiveRun *r = data;
-        int k = resources_release(r->sv->state_fd, r->run_fd, r->info->id, &error);
+        int k = resources_stop(r->sv->state_fd, r->run_fd, r->info->id, &error);
 
         if (k == -EBUSY && r->release_tries++ < FINISH_MAX_RETRIES) {
                 finish_schedule(r, FINISH_RETRY_US, finish_release);

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -108,6 +109,13 @@ static int main_signalled(sd_event_source *source, const struct signalfd_siginfo
         return sv->embedded ? 0 : sd_event_exit(sv->event, 0);
 }
 
+static int main_state_gone(sd_event_source *source, const struct inotify_event *event, void *data) {
+        Supervisor *sv = data;
+
+        log_line(LOG_LEVEL_ERROR, "the state directory '%s' has been removed", sv->paths.state);
+        return sd_event_exit(sv->event, 1);
+}
+
 static int main_start_loop(Supervisor *sv, Error **reterr) {
         sigset_t blocked;
         int r;
@@ -125,6 +133,8 @@ static int main_start_loop(Supervisor *sv, Error **reterr) {
                 r = sd_event_add_signal(sv->event, NULL, SIGINT, main_signalled, sv);
         if (r >= 0)
                 r = sd_event_add_io(sv->event, &sv->zygote_source, sv->zygote_fd, EPOLLHUP, main_zygote_gone, sv);
+        if (r >= 0)
+                r = sd_event_add_inotify(sv->event, &sv->inotify_source, sv->paths.state, IN_DELETE_SELF, main_state_gone, sv);
         return r < 0 ? error_set(reterr, -r, "cannot start the event loop") : 0;
 }
 

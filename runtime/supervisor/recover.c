@@ -161,6 +161,26 @@ static void recover_sweep(Supervisor *sv) {
                 fd_close(fd);
 }
 
+/* A run that ended, and whose supervisor died before it had given back the rest. */
+static void recover_release(const char *id, void *data) {
+        _cleanup_close_ int run_fd = -EBADF, lock_fd = -EBADF;
+        _cleanup_message_ Run *run = NULL;
+        _cleanup_error_ Error *error = NULL;
+        Supervisor *sv = data;
+        int r = index_find(sv->index, id, &run, NULL);
+
+        if (r != -ENOENT && (r < 0 || run->state < CARREL__V1__RUN_STATE__RUN_STATE_SUCCEEDED))
+                return;
+        run_fd = state_open_run(sv, id, NULL);
+        lock_fd = run_fd < 0 ? -EBADF : recover_lock(run_fd, NULL);
+        if (run_fd >= 0 && lock_fd < 0)
+                return;
+        if (resources_release(sv->state_fd, run_fd, id, &error) < 0)
+                log_error(LOG_LEVEL_ERROR, error, "run '%s' leaves something behind", id);
+        if (run_fd >= 0)
+                (void)fd_remove_tree(run_fd, SPOOL_DIR, NULL);
+}
+
 int recover_all(Supervisor *sv, Error **reterr) {
         RecoverList list = { 0 };
         int r = index_list(sv->index, true, UINT32_MAX, recover_remember, &list, reterr);
@@ -175,5 +195,5 @@ int recover_all(Supervisor *sv, Error **reterr) {
         free(list.runs);
         if (!sv->embedded)
                 recover_sweep(sv);
-        return r;
+        return r < 0 ? r : resources_find_owners(sv->state_fd, recover_release, sv, reterr);
 }

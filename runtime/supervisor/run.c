@@ -76,7 +76,7 @@ void live_run_free(LiveRun *r) {
         sd_event_source_disable_unref(r->index_timer);
         sd_event_source_disable_unref(r->finish_timer);
         sd_event_source_disable_unref(r->disk_source);
-        sd_event_source_disable_unref(r->patch_source);
+        sd_event_source_disable_unref(r->helper_source);
         sd_event_source_disable_unref(r->patch_timer);
         connection_free(r->shim);
         journal_free(r->journal);

@@ -49,6 +49,7 @@ struct Supervisor {
         sd_event_source *zygote_source;
         int listen_fd;
         sd_event_source *listen_source;
+        sd_event_source *inotify_source; /* keeps the loop's inotify instance open: to close one takes the kernel 20 ms */
         Session *sessions;
         LiveRun *runs;
         Root *roots;
@@ -128,7 +129,7 @@ struct LiveRun {
         uint64_t disk_baseline_bytes, disk_walked_us;
         bool finishing;
         unsigned release_tries;
-        sd_event_source *patch_source, *patch_timer;
+        sd_event_source *helper_source, *patch_timer; /* the child that works for this run, if any */
         int patch_fd;
 };
 

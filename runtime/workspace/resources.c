@@ -43,30 +43,54 @@ static int resource_ids_acquire(const ResourcesSpec *spec, Resources *res, Error
                             "all %u ranges of host ids are in use", RESOURCES_SLOTS);
 }
 
-static int resource_ids_release(int state_fd, int run_fd, const char *run, Error **reterr) {
+/* Calls @use for each reserved range with its slot's name and the run that has it. */
+static int resource_each_id(int state_fd, void (*use)(int ids_fd, const char *slot, const char *run, void *data),
+                            void *data, Error **reterr) {
         int fd = openat(state_fd, RESOURCES_IDS_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         DIR *dir = fd < 0 ? NULL : fdopendir(fd);
         struct dirent *de;
 
         if (!dir) {
                 fd_close(fd);
-                return error_set(reterr, errno, "cannot open the state directory's '%s'",
-                                 RESOURCES_IDS_DIR);
+                return error_set(reterr, errno, "cannot open the state directory's '%s'", RESOURCES_IDS_DIR);
         }
         while ((de = readdir(dir))) {
                 char target[NAME_MAX + 1];
-                ssize_t n = de->d_type == DT_LNK
-                                    ? readlinkat(fd, de->d_name, target, sizeof target - 1)
-                                    : -1;
+                ssize_t n = de->d_type == DT_LNK ? readlinkat(fd, de->d_name, target, sizeof target - 1) : -1;
 
                 if (n < 0)
                         continue;
                 target[n] = 0;
-                if (strcmp(target, run) == 0)
-                        (void)unlinkat(fd, de->d_name, 0);
+                use(fd, de->d_name, target, data);
         }
         closedir(dir);
         return 0;
+}
+
+static void resource_ids_drop(int ids_fd, const char *slot, const char *run, void *data) {
+        if (strcmp(run, data) == 0)
+                (void)unlinkat(ids_fd, slot, 0);
+}
+
+static int resource_ids_release(int state_fd, int run_fd, const char *run, Error **reterr) {
+        return resource_each_id(state_fd, resource_ids_drop, (void *)(uintptr_t)run, reterr);
+}
+
+typedef struct ResourceOwners {
+        void (*use)(const char *run, void *data);
+        void *data;
+} ResourceOwners;
+
+static void resource_ids_show(int ids_fd, const char *slot, const char *run, void *data) {
+        const ResourceOwners *owners = data;
+
+        owners->use(run, owners->data);
+}
+
+int resources_find_owners(int state_fd, void (*use)(const char *run, void *data), void *data, Error **reterr) {
+        ResourceOwners owners = {.use = use, .data = data};
+
+        return resource_each_id(state_fd, resource_ids_show, &owners, reterr);
 }
 
 /* ---- layers -------------------------------------------------------------------------------------
@@ -171,14 +195,22 @@ int resources_acquire(const ResourcesSpec *spec, Resources *ret_resources, Error
         return 0;
 }
 
-int resources_release(int state_fd, int run_fd, const char *run, Error **reterr) {
-        /* Ids last: nobody may get them while a process or a file of the workspace lives. */
-        for (size_t i = ELEMENTSOF(resources); i-- > 0;) {
+/* Releases from the last resource down to @first. */
+static int resources_release_from(size_t first, int state_fd, int run_fd, const char *run, Error **reterr) {
+        for (size_t i = ELEMENTSOF(resources); i-- > first;) {
                 int r = resources[i].release(state_fd, run_fd, run, reterr);
 
                 if (r < 0)
-                        return error_wrap(reterr, r, "giving back the %s of run '%s'",
-                                          resources[i].name, run);
+                        return error_wrap(reterr, r, "giving back the %s of run '%s'", resources[i].name, run);
         }
         return 0;
+}
+
+int resources_stop(int state_fd, int run_fd, const char *run, Error **reterr) {
+        return resources_release_from(ELEMENTSOF(resources) - 1, state_fd, run_fd, run, reterr);
+}
+
+int resources_release(int state_fd, int run_fd, const char *run, Error **reterr) {
+        /* Ids last: nobody may get them while a process or a file of the workspace lives. */
+        return resources_release_from(0, state_fd, run_fd, run, reterr);
 }

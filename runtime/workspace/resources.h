@@ -37,8 +37,18 @@ typedef struct Resources {
 int resources_acquire(const ResourcesSpec *spec, Resources *ret_resources, Error **reterr);
 
 /**
- * resources_release() - kill what is left and give everything back; idempotent
+ * resources_stop() - kill what is left of the workspace and remove its control groups; idempotent
  *
- * Return: 0; -EBUSY while killed processes are still on their way out: call again.
+ * Return: 0, nothing of it runs; -EBUSY while killed processes are still on their way out: call again.
+ */
+int resources_stop(int state_fd, int run_fd, const char *run, Error **reterr);
+
+/**
+ * resources_release() - resources_stop(), and give everything else back; idempotent
+ *
+ * Removing layers may take a while; nobody needs to wait for it.
  */
 int resources_release(int state_fd, int run_fd, const char *run, Error **reterr);
+
+/** resources_find_owners() - call @use for each run that holds an id range: what a recovery has to look at. */
+int resources_find_owners(int state_fd, void (*use)(const char *run, void *data), void *data, Error **reterr);

@@ -43,6 +43,7 @@ def place():
     here = Place()
     try:
         yield here
+        here.end_clients()
         left = here.wait_until_nothing_is_left()
     finally:
         here.clean()

@@ -78,13 +78,6 @@ def groups():
     return {path.rstrip("/") for pattern in patterns for path in glob.glob(pattern, recursive=True)}
 
 
-def group_is_empty(path):
-    try:
-        return not Path(path, "cgroup.procs").read_text().strip()
-    except OSError:
-        return True
-
-
 def mounts_below(path):
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return [line for line in lines if f" {path}/" in line or f"={path}/" in line]
@@ -129,8 +122,9 @@ class Place:
         self.socket = self.base / "control.sock"
         self.state.mkdir(mode=0o700)
         self.work.mkdir()
-        self.groups_before = groups()
+        self.name = self.base.name.lower().replace("_", "-")  # for tasks, whose runs' ids begin with it
         self.ids_seen = set()
+        self.clients = []
 
     # ---- running carrel ----
 
@@ -150,7 +144,9 @@ class Place:
         command = [str(CARREL), *(str(argument) for argument in arguments)]
         environment = self.environment(daemon, **(env or {}))
         popen = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen}
-        return subprocess.Popen(command, cwd=cwd or self.work, env=environment, **popen)
+        process = subprocess.Popen(command, cwd=cwd or self.work, env=environment, **popen)
+        self.clients.append(process)
+        return process
 
     def carrel(self, *arguments, input=None, timeout=60, **how):
         """Run carrel to its end; return the Result."""
@@ -221,10 +217,9 @@ class Place:
         return {pid: all_of_them[pid][0] for pid in own}
 
     def own_groups(self):
-        """Groups made since this place was: with the id of one of its runs, or with nobody in them."""
+        """Groups of this place's runs: by the ids of its records, or by a task's name."""
         self.runs()
-        new = groups() - self.groups_before
-        return {path for path in new if Path(path).name in self.ids_seen or group_is_empty(path)}
+        return {p for p in groups() if Path(p).name in self.ids_seen or Path(p).name.startswith(self.name)}
 
     def left(self):
         """What is there that should be gone: a list of words, empty when all is well."""
@@ -235,6 +230,16 @@ class Place:
         found += [f"id range {name}" for name in (os.listdir(ids) if ids.is_dir() else [])]
         found += [f"spool {path}" for path in self.state.glob("runs/*/spool")]
         return found
+
+    def end_clients(self):
+        """Those that a test which failed did not come to end."""
+        for process in self.clients:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream:
+                    stream.close()
 
     def wait_until_nothing_is_left(self):
         """Return what is still left when the time is over; a group or process may need a moment to go."""
