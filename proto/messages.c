@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <string.h>
 
-
 int message_pack(const Message *m, uint8_t **ret_data, size_t *ret_size) {
         size_t size = protobuf_c_message_get_packed_size(m);
         uint8_t *data = malloc(size ?: 1);
@@ -30,7 +29,8 @@ void *message_copy(const Message *m) {
         void *copy = NULL;
         size_t size;
 
-        if (message_pack(m, &data, &size) < 0 || message_unpack(m->descriptor, data, size, &copy) < 0)
+        if (message_pack(m, &data, &size) < 0 ||
+            message_unpack(m->descriptor, data, size, &copy) < 0)
                 return NULL;
         return copy;
 }
@@ -67,13 +67,17 @@ int message_append(void *array, size_t *n, void *item) {
 
 /* Bytes of the well-formed UTF-8 sequence at @p (RFC 3629), 0 where there is none. */
 static size_t message_utf8_length(const unsigned char *p) {
-        size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+        size_t n = *p < 0x80                 ? 1
+                   : *p >= 0xc2 && *p < 0xe0 ? 2
+                   : *p >= 0xe0 && *p < 0xf0 ? 3
+                   : *p >= 0xf0 && *p < 0xf5 ? 4
+                                             : 0;
 
         for (size_t i = 1; i < n; i++)
                 if ((p[i] & 0xc0) != 0x80)
                         return 0;
-        if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) ||
-            (*p == 0xf4 && p[1] > 0x8f))
+        if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) ||
+            (*p == 0xf0 && p[1] < 0x90) || (*p == 0xf4 && p[1] > 0x8f))
                 return 0; /* overlong, a surrogate, or past U+10FFFF */
         return n;
 }
@@ -108,7 +112,8 @@ void message_make_text_valid(Message *m) {
                         for (size_t k = 0; k < n; k++)
                                 message_make_member_valid(field, (*(void ***)(void *)member) + k);
                 } else if (!(field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) ||
-                           *(uint32_t *)(void *)((char *)m + field->quantifier_offset) == field->id) {
+                           *(uint32_t *)(void *)((char *)m + field->quantifier_offset) ==
+                                   field->id) {
                         message_make_member_valid(field, member);
                 }
         }

@@ -67,7 +67,8 @@ static inline void message_freep(void *m) {
 /** message_pack() - the wire form in a fresh buffer. Return: 0, -ENOMEM. */
 int message_pack(const Message *m, uint8_t **ret_data, size_t *ret_size);
 
-/** message_unpack() - -EBADMSG when the bytes are not such a message. The result: message_free(). */
+/** message_unpack() - -EBADMSG when the bytes are not such a message. The result: message_free().
+ */
 int message_unpack(const MessageDescriptor *d, const void *data, size_t size, void **ret_message);
 
 /** message_copy() - a deep copy, through the wire form. NULL when memory is out. */
@@ -86,10 +87,11 @@ int message_set_string(char **field, const char *value);
 int message_append(void *array, size_t *n, void *item);
 
 /**
- * message_make_text_valid() - replace every byte that is no UTF-8 in the strings of a message by '?'
+ * message_make_text_valid() - replace every byte that is no UTF-8 in the strings of a message by
+ * '?'
  *
- * proto3 strings are UTF-8 and other languages' libraries refuse a message where they are not; what an agent
- * wrote may be anything.
+ * proto3 strings are UTF-8 and other languages' libraries refuse a message where they are not; what
+ * an agent wrote may be anything.
  */
 void message_make_text_valid(Message *m);
 

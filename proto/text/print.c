@@ -7,9 +7,9 @@
  * Trust:     the message may come from a peer: its strings need not be UTF-8 (bad bytes become
  *            U+FFFD), its enumerators need not be known (their number is written).
  * Workaround: libfyaml 0.7.12 drops spaces at the ends of a string that could stand without quotes,
- *            even where it is told to quote it. So each quoted string gets a newline in front, which
- *            makes it one that could not, and whose escape is dropped again on the way out: the
- *            emitter hands over opening quotes, inside and closing quotes one by one.
+ *            even where it is told to quote it. So each quoted string gets a newline in front,
+ * which makes it one that could not, and whose escape is dropped again on the way out: the emitter
+ * hands over opening quotes, inside and closing quotes one by one.
  */
 #include <ctype.h>
 #include <errno.h>

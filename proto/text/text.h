@@ -6,12 +6,12 @@
  *   *_bytes    "512", "64KiB", "4GiB", "1.5GiB"; also kB, MB, GB (powers of 1000)
  *   *_unix_us  RFC 3339, UTC
  *   *_us       "250ms", "90s", "30m", "1h30m", "2d"; a bare number is refused: it has no unit
- * An enumerator is its name without the type's prefix, lower case, '-' for '_'. A map is a mapping; a
- * repeated field a sequence; bytes are base64. proto3 `oneof` members are plain fields of which at most
- * one may stand.
+ * An enumerator is its name without the type's prefix, lower case, '-' for '_'. A map is a mapping;
+ * a repeated field a sequence; bytes are base64. proto3 `oneof` members are plain fields of which
+ * at most one may stand.
  *
- * Trust: a person's file, in the end perhaps an agent's. Size (1 MiB), nesting (64) and node count are
- * limited; aliases and merge keys are refused (they can make a small file huge).
+ * Trust: a person's file, in the end perhaps an agent's. Size (1 MiB), nesting (64) and node count
+ * are limited; aliases and merge keys are refused (they can make a small file huge).
  */
 #pragma once
 
@@ -30,14 +30,24 @@ typedef struct TextPlaces TextPlaces;
  *
  * Return: 0; -EINVAL for anything wrong in the text; -E2BIG past a limit.
  */
-int text_parse(const char *name, const char *text, size_t size, const MessageDescriptor *d, void **ret_message,
-               TextPlaces **ret_places, Error **reterr);
+int text_parse(const char *name,
+               const char *text,
+               size_t size,
+               const MessageDescriptor *d,
+               void **ret_message,
+               TextPlaces **ret_places,
+               Error **reterr);
 
 /** text_parse_file() - read @path relative to @dir_fd and text_parse() it. */
-int text_parse_file(int dir_fd, const char *path, const MessageDescriptor *d, void **ret_message,
-                    TextPlaces **ret_places, Error **reterr);
+int text_parse_file(int dir_fd,
+                    const char *path,
+                    const MessageDescriptor *d,
+                    void **ret_message,
+                    TextPlaces **ret_places,
+                    Error **reterr);
 
-/** text_locate() - prefix an error that names a field ("checks[1].timeout") with the file, line and column. */
+/** text_locate() - prefix an error that names a field ("checks[1].timeout") with the file, line and
+ * column. */
 void text_locate(const TextPlaces *places, Error *e);
 
 TextPlaces *text_places_free(TextPlaces *p);
@@ -48,7 +58,8 @@ typedef enum TextFormat {
         TEXT_FORMAT_JSON_LINE, /* one line, no newline at the end */
 } TextFormat;
 
-/** text_print() - a message as text in a fresh buffer; unset fields are left out. What is printed parses again. */
+/** text_print() - a message as text in a fresh buffer; unset fields are left out. What is printed
+ * parses again. */
 int text_print(const Message *m, TextFormat format, char **ret_text, Error **reterr);
 
 /** text_duration() / text_size() - the canonical text of a number, for people: "1m30s", "4GiB". */

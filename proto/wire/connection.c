@@ -54,13 +54,14 @@ static void connection_report_closed(Connection *c, const Error *why) {
         c->handlers.closed(c, why, c->data);
 }
 
-/* Sends from the queue's head what the socket takes. Return: 0, or a negative errno that ends it. */
+/* Sends from the queue's head what the socket takes. Return: 0, or a negative errno that ends it.
+ */
 static int connection_flush(Connection *c) {
         while (c->first) {
                 Outgoing *o = c->first;
                 bool begins = o->sent == 0;
-                ssize_t n = frame_send_data(c->fd, o->data + o->sent, o->size - o->sent, begins ? o->fds : NULL,
-                                            begins ? o->n_fds : 0);
+                ssize_t n = frame_send_data(c->fd, o->data + o->sent, o->size - o->sent,
+                                            begins ? o->fds : NULL, begins ? o->n_fds : 0);
 
                 if (n < 0)
                         return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
@@ -82,7 +83,7 @@ static int connection_flush(Connection *c) {
 
 /* One frame a call: a peer that floods shares the loop with the others. */
 static int connection_receive(Connection *c, Error **reterr) {
-        Frame frame = { 0 };
+        Frame frame = {0};
         int r = frame_reader_read(&c->reader, c->fd, &frame, reterr);
 
         if (r == -EAGAIN || r == -EINTR)
@@ -113,8 +114,13 @@ static int connection_ready(sd_event_source *s, int fd, uint32_t revents, void *
         return 0;
 }
 
-int connection_new(sd_event *event, int fd, const ConnectionLimits *limits, const ConnectionHandlers *handlers, void *data,
-                   Connection **ret_connection, Error **reterr) {
+int connection_new(sd_event *event,
+                   int fd,
+                   const ConnectionLimits *limits,
+                   const ConnectionHandlers *handlers,
+                   void *data,
+                   Connection **ret_connection,
+                   Error **reterr) {
         _cleanup_(connection_freep) Connection *c = calloc(1, sizeof *c);
         int r;
 
@@ -160,7 +166,8 @@ int connection_send(Connection *c, const Message *m, const int *fds, size_t n_fd
         *c->last = o;
         c->last = &o->next;
         o = NULL;
-        /* A failing socket is reported by the loop, not from within a caller that holds pointers. */
+        /* A failing socket is reported by the loop, not from within a caller that holds pointers.
+         */
         (void)connection_flush(c);
         return connection_watch(c) < 0 ? -ENOMEM : 0;
 }

@@ -6,8 +6,8 @@
  *      | length | fds  | zero     | message             |
  *      +--------+------+----------+---------------------+
  *
- * length: bytes of the message, big endian. fds: descriptors that come with this frame, sent with its
- * first byte as one SCM_RIGHTS message (unix(7)). zero: three bytes, must be 0.
+ * length: bytes of the message, big endian. fds: descriptors that come with this frame, sent with
+ * its first byte as one SCM_RIGHTS message (unix(7)). zero: three bytes, must be 0.
  *
  * Trust:     every byte is hostile. Nothing is allocated before the length was held against the
  *            reader's limit; descriptors that a frame does not declare are closed and refused.
@@ -20,10 +20,11 @@
 #include "proto/messages.h"
 
 #define FRAME_HEADER_SIZE 8
-#define FRAME_MAX_FDS 32
-#define FRAME_MAX_SIZE (4 * MIB) /* the most any peer may accept */
+#define FRAME_MAX_FDS     32
+#define FRAME_MAX_SIZE    (4 * MIB) /* the most any peer may accept */
 
-/* One received frame. fds are owned by whoever holds it; take what is kept, frame_done() closes the rest. */
+/* One received frame. fds are owned by whoever holds it; take what is kept, frame_done() closes the
+ * rest. */
 typedef struct Frame {
         uint8_t *data;
         size_t size;
@@ -64,7 +65,8 @@ void frame_reader_done(FrameReader *r);
  */
 int frame_reader_read(FrameReader *r, int fd, Frame *ret_frame, Error **reterr);
 
-/** frame_encode() - header and message in one fresh buffer, for writers that queue. -EMSGSIZE past FRAME_MAX_SIZE. */
+/** frame_encode() - header and message in one fresh buffer, for writers that queue. -EMSGSIZE past
+ * FRAME_MAX_SIZE. */
 int frame_encode(const Message *m, size_t n_fds, uint8_t **ret_data, size_t *ret_size);
 
 /**
@@ -83,5 +85,10 @@ int frame_send(int fd, const Message *m, const int *fds, size_t n_fds, Error **r
  *
  * Return: 0; -ECONNRESET at end of stream; as frame_reader_read().
  */
-int frame_receive(int fd, const MessageDescriptor *d, size_t max_size, void **ret_message, int *ret_fds,
-                  size_t max_fds, Error **reterr);
+int frame_receive(int fd,
+                  const MessageDescriptor *d,
+                  size_t max_size,
+                  void **ret_message,
+                  int *ret_fds,
+                  size_t max_fds,
+                  Error **reterr);

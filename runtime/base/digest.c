@@ -27,7 +27,11 @@ void digest_text(const uint8_t digest[static DIGEST_SIZE], char ret_text[static 
         *p = 0;
 }
 
-int digest_copy(int from, off_t offset, uint64_t size, int to, uint8_t ret_digest[static DIGEST_SIZE],
+int digest_copy(int from,
+                off_t offset,
+                uint64_t size,
+                int to,
+                uint8_t ret_digest[static DIGEST_SIZE],
                 uint64_t *ret_size) {
         _cleanup_(digest_context_freep) EVP_MD_CTX *context = EVP_MD_CTX_new();
         uint64_t done = 0;
@@ -36,7 +40,8 @@ int digest_copy(int from, off_t offset, uint64_t size, int to, uint8_t ret_diges
         if (!context || !EVP_DigestInit_ex(context, EVP_sha256(), NULL))
                 return -ENOMEM;
         while (done < size) {
-                ssize_t n = pread(from, block, MIN_OF(size - done, sizeof block), offset + (off_t)done);
+                ssize_t n =
+                        pread(from, block, MIN_OF(size - done, sizeof block), offset + (off_t)done);
                 int r;
 
                 if (n < 0) {

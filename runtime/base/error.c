@@ -70,7 +70,8 @@ int error_wrap(Error **reterr, int r, const char *format, ...) {
                 if (asprintf(&what, "%s: %s", text ?: error_no_memory, strerror(-r)) < 0)
                         what = NULL;
                 error_put(reterr, -r, what, NULL);
-        } else if (asprintf(&what, "%s: %s", text ?: error_no_memory, (*reterr)->what ?: error_no_memory) >= 0) {
+        } else if (asprintf(&what, "%s: %s", text ?: error_no_memory,
+                            (*reterr)->what ?: error_no_memory) >= 0) {
                 free((*reterr)->what);
                 (*reterr)->what = what;
         }

@@ -32,7 +32,8 @@ int error_set(Error **reterr, int code, const char *format, ...) _printf_(3, 4);
  *
  * Return: -code.
  */
-int error_refuse(Error **reterr, int code, const char *hint, const char *format, ...) _printf_(4, 5);
+int error_refuse(Error **reterr, int code, const char *hint, const char *format, ...)
+        _printf_(4, 5);
 
 /**
  * error_wrap() - prefix an error with the caller's own object: "<this>: <what was there>"
@@ -51,7 +52,8 @@ int error_field(Error **reterr, int r, const char *format, ...) _printf_(3, 4);
 /** error_move() - hand @from over to @to (both may be NULL); an error already there is kept. */
 void error_move(Error **to, Error **from);
 
-/** error_new_copy() - an error out of its parts, as they come from a peer; NULL parts are allowed. */
+/** error_new_copy() - an error out of its parts, as they come from a peer; NULL parts are allowed.
+ */
 Error *error_new_copy(int code, const char *what, const char *hint, const char *field);
 
 /**

@@ -93,7 +93,12 @@ int fd_read_file(int fd, size_t max, char **ret_data, size_t *ret_size) {
         return 0;
 }
 
-int file_read_at(int dir_fd, const char *path, size_t max, char **ret_data, size_t *ret_size, Error **reterr) {
+int file_read_at(int dir_fd,
+                 const char *path,
+                 size_t max,
+                 char **ret_data,
+                 size_t *ret_size,
+                 Error **reterr) {
         _cleanup_close_ int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         int r;
 
@@ -101,8 +106,8 @@ int file_read_at(int dir_fd, const char *path, size_t max, char **ret_data, size
                 return error_set(reterr, errno, "cannot open '%s'", path);
         r = fd_read_file(fd, max, ret_data, ret_size);
         if (r == -EFBIG)
-                return error_refuse(
-                    reterr, EFBIG, NULL, "cannot read '%s': it is larger than %zu bytes", path, max);
+                return error_refuse(reterr, EFBIG, NULL,
+                                    "cannot read '%s': it is larger than %zu bytes", path, max);
         if (r < 0)
                 return error_set(reterr, -r, "cannot read '%s'", path);
         return 0;
@@ -118,9 +123,10 @@ int file_write_at(int dir_fd, const char *path, const char *data, Error **reterr
         return 0;
 }
 
-int file_create_at(int dir_fd, const char *path, mode_t mode, const void *data, size_t size, Error **reterr) {
+int file_create_at(
+        int dir_fd, const char *path, mode_t mode, const void *data, size_t size, Error **reterr) {
         _cleanup_close_ int fd =
-            openat(dir_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+                openat(dir_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
         int r;
 
         if (fd < 0)
@@ -166,8 +172,8 @@ int path_open_in_root(int root_fd, const char *path, int flags, Error **reterr) 
 }
 
 int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode) {
-        return path_openat2(
-            dir_fd, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+        return path_openat2(dir_fd, path, flags, mode,
+                            RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 /* One step of mkdir -p. Return: an O_PATH descriptor of the directory @name. */
@@ -184,7 +190,8 @@ static int path_make_dir(int dir_fd, const char *name, mode_t mode, uid_t uid, g
         return fd < 0 ? -errno : fd;
 }
 
-int path_make_dirs_in_root(int root_fd, const char *path, mode_t mode, uid_t uid, gid_t gid, Error **reterr) {
+int path_make_dirs_in_root(
+        int root_fd, const char *path, mode_t mode, uid_t uid, gid_t gid, Error **reterr) {
         _cleanup_close_ int fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 3);
         _cleanup_free_ char *copy = strdup(path);
         char *save = NULL;
@@ -230,7 +237,8 @@ static int fd_remove_children(int fd, dev_t device) {
                         r = r ?: -errno;
                         continue;
                 }
-                child = openat(dirfd(dir), de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                child = openat(dirfd(dir), de->d_name,
+                               O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
                 if (child < 0) {
                         r = r ?: -errno;
                         continue;

@@ -42,7 +42,8 @@ void log_error(LogLevel level, const Error *e, const char *format, ...) {
                 text = NULL;
         va_end(ap);
         if (asprintf(&line, "%s: %s%s%s%s", text ?: "", e && e->what ? e->what : "out of memory",
-                     e && e->hint ? " (" : "", e && e->hint ? e->hint : "", e && e->hint ? ")" : "") < 0)
+                     e && e->hint ? " (" : "", e && e->hint ? e->hint : "",
+                     e && e->hint ? ")" : "") < 0)
                 line = NULL;
         log_text(level, line ?: "out of memory");
 }

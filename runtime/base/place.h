@@ -1,12 +1,14 @@
 /*
  * Where carrel's own files are: installed, or in the build tree that the running program stands in
  *
- * Every program of a build tree stands two folders below its root, so a tree can be used without an installation.
+ * Every program of a build tree stands two folders below its root, so a tree can be used without an
+ * installation.
  */
 #pragma once
 
 /**
- * place_find() - @in_tree, relative to the build tree's root, if this program runs from one that has it; else @installed
+ * place_find() - @in_tree, relative to the build tree's root, if this program runs from one that
+ * has it; else @installed
  *
  * Return: a fresh path, or NULL when memory is out. Whether @installed exists is not looked at.
  */

@@ -5,8 +5,8 @@
  *      carrel-guest artifact publish PATH [--name NAME] [--json]
  *      carrel-guest status [--report TEXT] [--json]
  *
- * A static program in any image. It has no rights of its own: it opens what it publishes as who it is, and
- * hands the descriptor over.
+ * A static program in any image. It has no rights of its own: it opens what it publishes as who it
+ * is, and hands the descriptor over.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +28,7 @@ typedef struct GuestOptions {
 } GuestOptions;
 
 static int guest_connect(Error **reterr) {
-        struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = GUEST_SOCKET };
+        struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = GUEST_SOCKET};
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         int r;
 
@@ -39,7 +39,8 @@ static int guest_connect(Error **reterr) {
         return TAKE_FD(fd);
 }
 
-static int guest_call(const GuestRequest *request, int fd, GuestResponse **ret_response, Error **reterr) {
+static int
+guest_call(const GuestRequest *request, int fd, GuestResponse **ret_response, Error **reterr) {
         _cleanup_message_ GuestResponse *response = NULL;
         _cleanup_close_ int socket_fd = guest_connect(reterr);
         int r;
@@ -48,8 +49,8 @@ static int guest_call(const GuestRequest *request, int fd, GuestResponse **ret_r
                 return socket_fd;
         r = frame_send(socket_fd, &request->base, &fd, fd >= 0 ? 1 : 0, reterr);
         if (r == 0)
-                r = frame_receive(socket_fd, &carrel__v1__guest_response__descriptor, FRAME_MAX_SIZE, (void **)&response,
-                                  NULL, 0, reterr);
+                r = frame_receive(socket_fd, &carrel__v1__guest_response__descriptor,
+                                  FRAME_MAX_SIZE, (void **)&response, NULL, 0, reterr);
         if (r < 0)
                 return error_wrap(reterr, r, "cannot talk to the run");
         if (response->error) {
@@ -88,7 +89,8 @@ static int guest_feedback(int argc, char **argv, const GuestOptions *o, Error **
                 if (o->json)
                         r = guest_print_json(&item->base, reterr);
                 else
-                        printf("--- %s (attempt %u) ---\n%s\n", item->source, item->attempt, item->text);
+                        printf("--- %s (attempt %u) ---\n%s\n", item->source, item->attempt,
+                               item->text);
         }
         return r;
 }
@@ -102,7 +104,9 @@ static int guest_artifact(int argc, char **argv, const GuestOptions *o, Error **
         int r;
 
         if (argc != 2 || strcmp(argv[0], "publish") != 0)
-                return error_refuse(reterr, EINVAL, "carrel-guest artifact publish PATH [--name NAME]", "publish which file?");
+                return error_refuse(reterr, EINVAL,
+                                    "carrel-guest artifact publish PATH [--name NAME]",
+                                    "publish which file?");
         fd = open(argv[1], O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         if (fd < 0)
                 return error_set(reterr, errno, "cannot open '%s'", argv[1]);
@@ -141,8 +145,9 @@ static int guest_status(int argc, char **argv, const GuestOptions *o, Error **re
         if (o->report)
                 return 0;
         remaining = text_duration(response->status->remaining_us / USEC_PER_SEC * USEC_PER_SEC);
-        printf("run %s (%s): attempt %u of %u, %s left\n", response->status->run, response->status->name,
-               response->status->attempt, response->status->attempts, remaining ?: "?");
+        printf("run %s (%s): attempt %u of %u, %s left\n", response->status->run,
+               response->status->name, response->status->attempt, response->status->attempts,
+               remaining ?: "?");
         return 0;
 }
 
@@ -151,9 +156,12 @@ static const struct {
         int (*run)(int argc, char **argv, const GuestOptions *o, Error **reterr);
         const char *help;
 } guest_commands[] = {
-        { "feedback", guest_feedback, "feedback [--all]                      what checks and reviewers said" },
-        { "artifact", guest_artifact, "artifact publish PATH [--name NAME]   keep a file in the run's record" },
-        { "status", guest_status, "status [--report TEXT]                where the run stands; tell what you are doing" },
+        {"feedback", guest_feedback,
+         "feedback [--all]                      what checks and reviewers said"},
+        {"artifact", guest_artifact,
+         "artifact publish PATH [--name NAME]   keep a file in the run's record"},
+        {"status", guest_status,
+         "status [--report TEXT]                where the run stands; tell what you are doing"},
 };
 
 static void guest_help(FILE *to) {
@@ -164,22 +172,34 @@ static void guest_help(FILE *to) {
 
 int main(int argc, char **argv) {
         static const struct option options[] = {
-                { "json", no_argument, NULL, 'j' },       { "all", no_argument, NULL, 'a' },
-                { "name", required_argument, NULL, 'n' }, { "report", required_argument, NULL, 'r' },
-                { "help", no_argument, NULL, 'h' },       { 0 },
+                {"json", no_argument, NULL, 'j'},       {"all", no_argument, NULL, 'a'},
+                {"name", required_argument, NULL, 'n'}, {"report", required_argument, NULL, 'r'},
+                {"help", no_argument, NULL, 'h'},       {0},
         };
         _cleanup_error_ Error *error = NULL;
-        GuestOptions o = { 0 };
+        GuestOptions o = {0};
         int c;
 
         while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
                 switch (c) {
-                case 'j': o.json = true; break;
-                case 'a': o.all = true; break;
-                case 'n': o.name = optarg; break;
-                case 'r': o.report = optarg; break;
-                case 'h': guest_help(stdout); return 0;
-                default: guest_help(stderr); return 2;
+                case 'j':
+                        o.json = true;
+                        break;
+                case 'a':
+                        o.all = true;
+                        break;
+                case 'n':
+                        o.name = optarg;
+                        break;
+                case 'r':
+                        o.report = optarg;
+                        break;
+                case 'h':
+                        guest_help(stdout);
+                        return 0;
+                default:
+                        guest_help(stderr);
+                        return 2;
                 }
         }
         for (size_t i = 0; optind < argc && i < ELEMENTSOF(guest_commands); i++) {

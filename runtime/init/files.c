@@ -1,8 +1,8 @@
 /*
  * The two things init does with files: open one for the shim, and keep the credentials directory
  *
- * Trust: everything below "/" but /run was written by the agent. A file is opened with the harness's own
- * rights, inside the root, without blocking, and only if it is a regular one.
+ * Trust: everything below "/" but /run was written by the agent. A file is opened with the
+ * harness's own rights, inside the root, without blocking, and only if it is a regular one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,8 @@ int init_open(const Init *in, const char *path, Error **reterr) {
         _cleanup_close_ int fd = -EBADF;
         struct stat st;
 
-        /* Leaving fsuid 0 takes the file capabilities along, coming back returns them (capabilities(7)). */
+        /* Leaving fsuid 0 takes the file capabilities along, coming back returns them
+         * (capabilities(7)). */
         (void)syscall(SYS_setfsgid, in->config->gid);
         (void)syscall(SYS_setfsuid, in->config->uid);
         fd = path_open_in_root(in->root_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, reterr);
@@ -30,7 +31,8 @@ int init_open(const Init *in, const char *path, Error **reterr) {
         if (fstat(fd, &st) < 0)
                 return error_set(reterr, errno, "cannot look at '%s'", path);
         if (!S_ISREG(st.st_mode))
-                return error_refuse(reterr, EINVAL, "only regular files are read", "'%s' is not a regular file", path);
+                return error_refuse(reterr, EINVAL, "only regular files are read",
+                                    "'%s' is not a regular file", path);
         return TAKE_FD(fd);
 }
 
@@ -47,17 +49,23 @@ static int init_remove_credential(int dir_fd, const char *name, Error **reterr) 
         struct stat st;
 
         if (fd < 0)
-                return errno == ENOENT ? 0 : error_set(reterr, errno, "cannot remove the credential '%s'", name);
+                return errno == ENOENT ? 0
+                                       : error_set(reterr, errno,
+                                                   "cannot remove the credential '%s'", name);
         if (fstat(fd, &st) == 0)
                 for (off_t at = 0; at < st.st_size; at += (off_t)sizeof zeros)
-                        (void)!pwrite(fd, zeros, (size_t)MIN_OF(st.st_size - at, (off_t)sizeof zeros), at);
+                        (void)!pwrite(fd, zeros,
+                                      (size_t)MIN_OF(st.st_size - at, (off_t)sizeof zeros), at);
         if (ftruncate(fd, 0) < 0 || unlinkat(dir_fd, name, 0) < 0)
                 return error_set(reterr, errno, "cannot remove the credential '%s'", name);
         return 0;
 }
 
-int init_set_credential(const Init *in, const char *name, const void *value, size_t size, Error **reterr) {
-        _cleanup_close_ int dir = open(WORKSPACE_CREDENTIALS, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), fd = -EBADF;
+int init_set_credential(
+        const Init *in, const char *name, const void *value, size_t size, Error **reterr) {
+        _cleanup_close_ int dir = open(WORKSPACE_CREDENTIALS,
+                                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+                            fd = -EBADF;
         int r = init_credential_name_check(name, reterr);
 
         if (r < 0)

@@ -5,10 +5,10 @@
 
 #include "proto/messages.h"
 
-#define INIT_CONTROL_FD 3
+#define INIT_CONTROL_FD    3
 #define INIT_MAX_PROCESSES 64
-#define INIT_MAX_FRAME (1 * MIB)
-#define INIT_MAX_FDS 3 /* stdin, stdout, stderr */
+#define INIT_MAX_FRAME     (1 * MIB)
+#define INIT_MAX_FDS       3 /* stdin, stdout, stderr */
 
 /* One process that the shim asked for and that has not been reaped. */
 typedef struct InitProcess {
@@ -27,14 +27,20 @@ typedef struct Init {
  * @fds:          stdin, stdout, stderr; ignored with a terminal; borrowed
  * @ret_terminal: master of the new terminal, or -EBADF
  *
- * The child is confined (limits, ids, no capability, filter) before it executes anything; if a step fails,
- * nothing is executed and the error says which.
+ * The child is confined (limits, ids, no capability, filter) before it executes anything; if a step
+ * fails, nothing is executed and the error says which.
  */
-int init_spawn(Init *in, const Carrel__V1__InitSpawn *request, const int fds[static INIT_MAX_FDS], pid_t *ret_pid,
-               int *ret_terminal, Error **reterr);
+int init_spawn(Init *in,
+               const Carrel__V1__InitSpawn *request,
+               const int fds[static INIT_MAX_FDS],
+               pid_t *ret_pid,
+               int *ret_terminal,
+               Error **reterr);
 
-/** init_open() - a regular file, with the harness's rights and inside the root. Return: descriptor, -errno. */
+/** init_open() - a regular file, with the harness's rights and inside the root. Return: descriptor,
+ * -errno. */
 int init_open(const Init *in, const char *path, Error **reterr);
 
 /** init_set_credential() - put @value (or remove, when @size is 0) under $CREDENTIALS_DIRECTORY. */
-int init_set_credential(const Init *in, const char *name, const void *value, size_t size, Error **reterr);
+int init_set_credential(
+        const Init *in, const char *name, const void *value, size_t size, Error **reterr);

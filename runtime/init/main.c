@@ -1,13 +1,15 @@
 /*
  * carrel-init: process 1 of a workspace
  *
- * A static program, executed from a sealed memory file, with one descriptor: the control socket to the shim.
- * It reaps, forwards signals, starts processes on request, opens files for the shim and keeps the credentials
- * directory. It runs as root of the workspace's user namespace, which owns no other namespace: its power is
- * to become other ids of the workspace, and to signal and reap its processes.
+ * A static program, executed from a sealed memory file, with one descriptor: the control socket to
+ * the shim. It reaps, forwards signals, starts processes on request, opens files for the shim and
+ * keeps the credentials directory. It runs as root of the workspace's user namespace, which owns no
+ * other namespace: its power is to become other ids of the workspace, and to signal and reap its
+ * processes.
  *
- * Invariant: the socket's end is its end, and with process 1 the kernel ends every process of the namespace.
- * Trust:     requests come from the shim. Nothing comes from the harness but exit statuses.
+ * Invariant: the socket's end is its end, and with process 1 the kernel ends every process of the
+ * namespace. Trust:     requests come from the shim. Nothing comes from the harness but exit
+ * statuses.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +34,8 @@ static int init_send(InitEvent *event, const int *fds, size_t n_fds) {
 
 static InitProcess *init_find(Init *in, uint32_t number, pid_t pid) {
         for (size_t i = 0; i < INIT_MAX_PROCESSES; i++)
-                if (pid ? in->processes[i].number && in->processes[i].pid == pid : in->processes[i].number == number)
+                if (pid ? in->processes[i].number && in->processes[i].pid == pid
+                        : in->processes[i].number == number)
                         return &in->processes[i];
         return NULL;
 }
@@ -81,7 +84,7 @@ static int init_handle_spawn(Init *in, InitRequest *q, Frame *f) {
         _cleanup_message_ ErrorMessage *message = NULL;
         _cleanup_close_ int terminal = -EBADF;
         InitProcess *slot = init_find(in, 0, 0);
-        int fds[INIT_MAX_FDS] = { -EBADF, -EBADF, -EBADF };
+        int fds[INIT_MAX_FDS] = {-EBADF, -EBADF, -EBADF};
         pid_t pid;
 
         for (size_t i = 0; i < f->n_fds && i < INIT_MAX_FDS; i++)
@@ -89,7 +92,7 @@ static int init_handle_spawn(Init *in, InitRequest *q, Frame *f) {
         if (!slot)
                 error_refuse(&error, EAGAIN, NULL, "too many processes were asked for at once");
         else if (init_spawn(in, q->spawn, fds, &pid, &terminal, &error) == 0)
-                *slot = (InitProcess){ .number = q->spawn->process, .pid = pid };
+                *slot = (InitProcess){.number = q->spawn->process, .pid = pid};
         message = error_to_message(error);
         spawned.process = q->spawn->process;
         spawned.error = message;
@@ -124,8 +127,10 @@ static int init_handle_open(Init *in, InitRequest *q, Frame *f) {
 }
 
 static int init_handle_credential(Init *in, InitRequest *q, Frame *f) {
-        /* A credential that cannot be taken away must not outlive its time: then everything ends here. */
-        return init_set_credential(in, q->credential->name, q->credential->value.data, q->credential->value.len, NULL);
+        /* A credential that cannot be taken away must not outlive its time: then everything ends
+         * here. */
+        return init_set_credential(in, q->credential->name, q->credential->value.data,
+                                   q->credential->value.len, NULL);
 }
 
 static int init_handle_sweep(Init *in, InitRequest *q, Frame *f) {
@@ -138,28 +143,30 @@ static const struct {
         int (*handle)(Init *in, InitRequest *q, Frame *f);
         bool configured; /* only after configure */
 } init_requests[] = {
-        { CARREL__V1__INIT_REQUEST__BODY_CONFIGURE, init_handle_configure, false },
-        { CARREL__V1__INIT_REQUEST__BODY_SPAWN, init_handle_spawn, true },
-        { CARREL__V1__INIT_REQUEST__BODY_SIGNAL, init_handle_signal, true },
-        { CARREL__V1__INIT_REQUEST__BODY_OPEN, init_handle_open, true },
-        { CARREL__V1__INIT_REQUEST__BODY_CREDENTIAL, init_handle_credential, true },
-        { CARREL__V1__INIT_REQUEST__BODY_SWEEP, init_handle_sweep, true },
+        {CARREL__V1__INIT_REQUEST__BODY_CONFIGURE, init_handle_configure, false},
+        {CARREL__V1__INIT_REQUEST__BODY_SPAWN, init_handle_spawn, true},
+        {CARREL__V1__INIT_REQUEST__BODY_SIGNAL, init_handle_signal, true},
+        {CARREL__V1__INIT_REQUEST__BODY_OPEN, init_handle_open, true},
+        {CARREL__V1__INIT_REQUEST__BODY_CREDENTIAL, init_handle_credential, true},
+        {CARREL__V1__INIT_REQUEST__BODY_SWEEP, init_handle_sweep, true},
 };
 
 static int init_dispatch(Init *in, Frame *f) {
         _cleanup_message_ InitRequest *q = NULL;
-        int r = message_unpack(&carrel__v1__init_request__descriptor, f->data, f->size, (void **)&q);
+        int r = message_unpack(&carrel__v1__init_request__descriptor, f->data, f->size,
+                               (void **)&q);
 
         if (r < 0)
                 return r;
         for (size_t i = 0; i < ELEMENTSOF(init_requests); i++)
-                if (init_requests[i].body == q->body_case && (in->config || !init_requests[i].configured))
+                if (init_requests[i].body == q->body_case &&
+                    (in->config || !init_requests[i].configured))
                         return init_requests[i].handle(in, q, f);
         return -EPROTO;
 }
 
 static int init_receive(Init *in, FrameReader *reader) {
-        Frame frame = { 0 };
+        Frame frame = {0};
         int r = frame_reader_read(reader, INIT_CONTROL_FD, &frame, NULL);
 
         if (r == -EAGAIN)
@@ -190,7 +197,7 @@ static int init_signals(Init *in, int fd) {
 }
 
 static int init_open_signals(void) {
-        static const int handled[] = { SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 };
+        static const int handled[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
         sigset_t set;
 
         sigemptyset(&set);
@@ -202,18 +209,19 @@ static int init_open_signals(void) {
 }
 
 int main(void) {
-        Init in = { .root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) };
+        Init in = {.root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)};
         FrameReader reader;
         struct pollfd polls[2];
 
-        (void)prctl(PR_SET_NAME, "carrel-init"); /* executed from a descriptor, we would have that one's name */
+        (void)prctl(PR_SET_NAME,
+                    "carrel-init"); /* executed from a descriptor, we would have that one's name */
         /* The shim's death is ours; the harness may neither trace nor read us. */
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 || in.root_fd < 0 ||
-            capability_drop_bounding(NULL) < 0)
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 ||
+            in.root_fd < 0 || capability_drop_bounding(NULL) < 0)
                 return 1;
         umask(022);
-        polls[0] = (struct pollfd){ .fd = INIT_CONTROL_FD, .events = POLLIN };
-        polls[1] = (struct pollfd){ .fd = init_open_signals(), .events = POLLIN };
+        polls[0] = (struct pollfd){.fd = INIT_CONTROL_FD, .events = POLLIN};
+        polls[1] = (struct pollfd){.fd = init_open_signals(), .events = POLLIN};
         if (polls[1].fd < 0 || fcntl(INIT_CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0)
                 return 1;
         frame_reader_init(&reader, INIT_MAX_FRAME, INIT_MAX_FDS);

@@ -1,8 +1,8 @@
 /*
  * From a request to a confined process
  *
- * Between fork and exec each step either holds or ends the child; a pipe that exec closes carries the
- * step's name and errno back, so "it started" means that everything before exec was done.
+ * Between fork and exec each step either holds or ends the child; a pipe that exec closes carries
+ * the step's name and errno back, so "it started" means that everything before exec was done.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +42,8 @@ static void spawn_default_signals(void) {
                 unsigned long flags;
                 void (*restorer)(void);
                 uint64_t mask;
-        } by_default; /* the kernel's struct: libc's signal() refuses 32 and 33, which posix_spawn() ignores */
+        } by_default; /* the kernel's struct: libc's signal() refuses 32 and 33, which posix_spawn()
+                         ignores */
 
         for (int n = 1; n <= 64; n++)
                 (void)syscall(SYS_rt_sigaction, n, &by_default, NULL, sizeof by_default.mask);
@@ -87,7 +88,8 @@ static int spawn_step_limits(const SpawnPlan *p) {
 }
 
 static int spawn_step_identity(const SpawnPlan *p) {
-        if (setgroups(0, NULL) < 0 || setresgid(p->config->gid, p->config->gid, p->config->gid) < 0 ||
+        if (setgroups(0, NULL) < 0 ||
+            setresgid(p->config->gid, p->config->gid, p->config->gid) < 0 ||
             setresuid(p->config->uid, p->config->uid, p->config->uid) < 0)
                 return -errno;
         return 0;
@@ -109,14 +111,17 @@ static const struct {
         const char *name;
         int (*run)(const SpawnPlan *p);
 } spawn_steps[] = {
-        { "session", spawn_step_session },       { "descriptors", spawn_step_descriptors },
-        { "limits", spawn_step_limits },         { "identity", spawn_step_identity },
-        { "capabilities", spawn_step_capabilities }, { "directory", spawn_step_directory },
-        { "filter", spawn_step_filter },
+        {"session", spawn_step_session},
+        {"descriptors", spawn_step_descriptors},
+        {"limits", spawn_step_limits},
+        {"identity", spawn_step_identity},
+        {"capabilities", spawn_step_capabilities},
+        {"directory", spawn_step_directory},
+        {"filter", spawn_step_filter},
 };
 
 static _Noreturn void spawn_fail(int pipe_fd, const char *step, int code) {
-        SpawnFailure f = { .code = code };
+        SpawnFailure f = {.code = code};
 
         snprintf(f.step, sizeof f.step, "%s", step);
         (void)fd_write_all(pipe_fd, &f, sizeof f);
@@ -153,17 +158,20 @@ static int spawn_explain(const SpawnFailure *f, const PlanProcess *command, Erro
         if (strcmp(f->step, "exec") == 0) {
                 r = error_set(reterr, f->code, "cannot execute '%s'", command->argv[0]);
                 return error_hint(reterr, r,
-                                  f->code == ENOENT ? "is it in the image, and on the workspace's PATH?"
-                                                    : "is it an executable file for this machine?");
+                                  f->code == ENOENT
+                                          ? "is it in the image, and on the workspace's PATH?"
+                                          : "is it an executable file for this machine?");
         }
         if (strcmp(f->step, "directory") == 0)
-                return error_set(reterr, f->code, "cannot enter the working directory '%s'", command->working_directory);
+                return error_set(reterr, f->code, "cannot enter the working directory '%s'",
+                                 command->working_directory);
         return error_set(reterr, f->code, "cannot confine '%s' (%s)", command->argv[0], f->step);
 }
 
 static int spawn_fork(const SpawnPlan *p, pid_t *ret_pid, Error **reterr) {
         _cleanup_free_ char **argv = spawn_vector(p->command->argv, p->command->n_argv),
-                            **envp = spawn_vector(p->command->environment, p->command->n_environment);
+                            **envp = spawn_vector(p->command->environment,
+                                                  p->command->n_environment);
         _cleanup_close_ int reading = -EBADF, writing = -EBADF;
         SpawnFailure failure;
         int ends[2];
@@ -171,14 +179,17 @@ static int spawn_fork(const SpawnPlan *p, pid_t *ret_pid, Error **reterr) {
         pid_t pid;
 
         if (!argv || !envp || pipe2(ends, O_CLOEXEC) < 0)
-                return error_set(reterr, argv && envp ? errno : ENOMEM, "cannot start '%s'", p->command->argv[0]);
+                return error_set(reterr, argv && envp ? errno : ENOMEM, "cannot start '%s'",
+                                 p->command->argv[0]);
         reading = ends[0];
         writing = ends[1];
         pid = fork();
         if (pid < 0) {
                 int r = error_set(reterr, errno, "cannot start '%s'", p->command->argv[0]);
 
-                return error_hint(reterr, r, "the workspace may be at its limit of processes: raise 'resources.pids'");
+                return error_hint(
+                        reterr, r,
+                        "the workspace may be at its limit of processes: raise 'resources.pids'");
         }
         if (pid == 0)
                 spawn_child(p, argv, envp, writing);
@@ -190,22 +201,29 @@ static int spawn_fork(const SpawnPlan *p, pid_t *ret_pid, Error **reterr) {
         }
         waitpid(pid, NULL, 0);
         if (n != sizeof failure)
-                return error_refuse(reterr, EPROTO, NULL, "cannot start '%s': it was killed before it ran", p->command->argv[0]);
+                return error_refuse(reterr, EPROTO, NULL,
+                                    "cannot start '%s': it was killed before it ran",
+                                    p->command->argv[0]);
         failure.step[sizeof failure.step - 1] = 0;
         return spawn_explain(&failure, p->command, reterr);
 }
 
-/* A pseudo-terminal of the workspace's own, opened as the harness's user so that it belongs to it. */
-static int spawn_open_terminal(const Carrel__V1__InitConfigure *config, const WindowSize *size, int *ret_slave, Error **reterr) {
-        struct winsize window = { .ws_row = (unsigned short)MIN_OF(size->rows, 0xffffu),
-                                  .ws_col = (unsigned short)MIN_OF(size->columns, 0xffffu) };
+/* A pseudo-terminal of the workspace's own, opened as the harness's user so that it belongs to it.
+ */
+static int spawn_open_terminal(const Carrel__V1__InitConfigure *config,
+                               const WindowSize *size,
+                               int *ret_slave,
+                               Error **reterr) {
+        struct winsize window = {.ws_row = (unsigned short)MIN_OF(size->rows, 0xffffu),
+                                 .ws_col = (unsigned short)MIN_OF(size->columns, 0xffffu)};
         _cleanup_close_ int master = -EBADF;
         int unlock = 0, slave;
 
         (void)syscall(SYS_setfsuid, config->uid);
         master = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
         (void)syscall(SYS_setfsuid, 0);
-        if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0 || ioctl(master, TIOCSWINSZ, &window) < 0)
+        if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0 ||
+            ioctl(master, TIOCSWINSZ, &window) < 0)
                 return error_set(reterr, errno, "cannot open a terminal");
         slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
         if (slave < 0)
@@ -214,14 +232,21 @@ static int spawn_open_terminal(const Carrel__V1__InitConfigure *config, const Wi
         return TAKE_FD(master);
 }
 
-int init_spawn(Init *in, const Carrel__V1__InitSpawn *request, const int fds[static INIT_MAX_FDS], pid_t *ret_pid,
-               int *ret_terminal, Error **reterr) {
+int init_spawn(Init *in,
+               const Carrel__V1__InitSpawn *request,
+               const int fds[static INIT_MAX_FDS],
+               pid_t *ret_pid,
+               int *ret_terminal,
+               Error **reterr) {
         _cleanup_close_ int master = -EBADF, slave = -EBADF;
-        SpawnPlan p = { .config = in->config, .command = request->command, .terminal = request->terminal != NULL };
+        SpawnPlan p = {.config = in->config,
+                       .command = request->command,
+                       .terminal = request->terminal != NULL};
         int r;
 
         if (!p.command || p.command->n_argv == 0)
-                return error_refuse(reterr, EINVAL, NULL, "cannot start a process without a command");
+                return error_refuse(reterr, EINVAL, NULL,
+                                    "cannot start a process without a command");
         if (p.terminal) {
                 master = spawn_open_terminal(in->config, request->terminal, &slave, reterr);
                 if (master < 0)
@@ -230,7 +255,8 @@ int init_spawn(Init *in, const Carrel__V1__InitSpawn *request, const int fds[sta
         for (int i = 0; i < INIT_MAX_FDS; i++) {
                 p.fds[i] = p.terminal ? slave : fds[i];
                 if (p.fds[i] < 0)
-                        return error_refuse(reterr, EINVAL, NULL, "cannot start '%s': descriptor %d is missing",
+                        return error_refuse(reterr, EINVAL, NULL,
+                                            "cannot start '%s': descriptor %d is missing",
                                             p.command->argv[0], i);
         }
         r = spawn_fork(&p, ret_pid, reterr);

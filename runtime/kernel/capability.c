@@ -17,7 +17,8 @@ int capability_drop_bounding(Error **reterr) {
                 if (held < 0)
                         return 0;
                 if (held == 1 && prctl(PR_CAPBSET_DROP, c) < 0)
-                        return error_set(reterr, errno, "cannot drop capability %d from the bounding set", c);
+                        return error_set(reterr, errno,
+                                         "cannot drop capability %d from the bounding set", c);
         }
 }
 

@@ -3,7 +3,8 @@
 
 #include "base/error.h"
 
-/** capability_drop_bounding() - empty the bounding set of this thread and all that comes of it; needs CAP_SETPCAP. */
+/** capability_drop_bounding() - empty the bounding set of this thread and all that comes of it;
+ * needs CAP_SETPCAP. */
 int capability_drop_bounding(Error **reterr);
 
 /** capability_drop_all() - empty all five sets of this thread, bounding set included, for good. */

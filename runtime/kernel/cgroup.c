@@ -8,8 +8,8 @@
 
 #include "base/fd.h"
 
-#define CGROUP_PARENT "carrel"
-#define CGROUP_FILE "cgroups"
+#define CGROUP_PARENT       "carrel"
+#define CGROUP_FILE         "cgroups"
 #define CGROUP_V1_PERIOD_US 100000
 
 typedef enum CgroupController {
@@ -22,9 +22,9 @@ static const struct {
         const char *name;
         CgroupController bit;
 } cgroup_controllers[] = {
-        { "memory", CGROUP_MEMORY },
-        { "pids", CGROUP_PIDS },
-        { "cpu", CGROUP_CPU },
+        {"memory", CGROUP_MEMORY},
+        {"pids", CGROUP_PIDS},
+        {"cpu", CGROUP_CPU},
 };
 
 static unsigned cgroup_controllers_parse(const char *list, const char *separators) {
@@ -32,7 +32,8 @@ static unsigned cgroup_controllers_parse(const char *list, const char *separator
         unsigned bits = 0;
         char *save = NULL;
 
-        for (char *word = copy ? strtok_r(copy, separators, &save) : NULL; word; word = strtok_r(NULL, separators, &save))
+        for (char *word = copy ? strtok_r(copy, separators, &save) : NULL; word;
+             word = strtok_r(NULL, separators, &save))
                 for (size_t i = 0; i < ELEMENTSOF(cgroup_controllers); i++)
                         if (strcmp(word, cgroup_controllers[i].name) == 0)
                                 bits |= cgroup_controllers[i].bit;
@@ -44,7 +45,8 @@ static int cgroup_own_path(const char *table, unsigned bits, char **ret_path) {
         _cleanup_free_ char *copy = strdup(table);
         char *save = NULL;
 
-        for (char *line = copy ? strtok_r(copy, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) {
+        for (char *line = copy ? strtok_r(copy, "\n", &save) : NULL; line;
+             line = strtok_r(NULL, "\n", &save)) {
                 char *list = strchr(line, ':'), *path = list ? strchr(list + 1, ':') : NULL;
 
                 if (!path)
@@ -84,7 +86,8 @@ static int cgroup_host_add(CgroupHost *h, char *line, const char *own_table) {
         }
         if (v2 ? h->hierarchies[0].path != NULL : h->n >= CGROUP_MAX_HIERARCHIES)
                 return 0; /* mounted twice */
-        if (asprintf(&h->hierarchies[v2 ? 0 : h->n].path, "%s%s/" CGROUP_PARENT, mount, own ?: "") < 0)
+        if (asprintf(&h->hierarchies[v2 ? 0 : h->n].path, "%s%s/" CGROUP_PARENT, mount, own ?: "") <
+            0)
                 return -ENOMEM;
         if (!v2)
                 h->hierarchies[h->n++].controllers = bits;
@@ -112,7 +115,8 @@ static int cgroup_make_dir(const char *path, Error **reterr) {
         return 0;
 }
 
-/* The controllers that a pure v2 host gives to carrel's children; tried anew each time, never assumed. */
+/* The controllers that a pure v2 host gives to carrel's children; tried anew each time, never
+ * assumed. */
 static int cgroup_v2_controllers(CgroupHost *h, unsigned missing, Error **reterr) {
         _cleanup_free_ char *root = strdup(h->hierarchies[0].path), *file = NULL, *text = NULL;
         int r;
@@ -150,7 +154,8 @@ static int cgroup_host_find(CgroupHost *h, Error **reterr) {
                         return error_set(reterr, -r, "cannot read the control groups");
         }
         if (!h->hierarchies[0].path)
-                return error_refuse(reterr, ENOTSUP, "mount it: mount -t cgroup2 none /sys/fs/cgroup",
+                return error_refuse(reterr, ENOTSUP,
+                                    "mount it: mount -t cgroup2 none /sys/fs/cgroup",
                                     "cannot limit a workspace: no cgroup2 file system is mounted");
         for (size_t i = 1; i < h->n; i++)
                 have |= h->hierarchies[i].controllers;
@@ -164,14 +169,16 @@ static int cgroup_host_find(CgroupHost *h, Error **reterr) {
         for (size_t i = 0; i < ELEMENTSOF(cgroup_controllers); i++)
                 if (!(have & cgroup_controllers[i].bit))
                         return error_refuse(reterr, ENOTSUP,
-                                            "enable it in the root's cgroup.subtree_control, or delegate it to carreld",
-                                            "cannot limit a workspace: this host gives carrel no '%s' controller",
+                                            "enable it in the root's cgroup.subtree_control, or "
+                                            "delegate it to carreld",
+                                            "cannot limit a workspace: this host gives carrel no "
+                                            "'%s' controller",
                                             cgroup_controllers[i].name);
         return 0;
 }
 
 int cgroup_host_open(CgroupHost *ret_host, Error **reterr) {
-        CgroupHost h = { 0 };
+        CgroupHost h = {0};
         int r = cgroup_host_find(&h, reterr);
 
         if (r < 0) {
@@ -215,7 +222,9 @@ static int cgroup_format_pids(char *text, size_t size, const CgroupLimits *l) {
 }
 
 static int cgroup_format_cpu_v1(char *text, size_t size, const CgroupLimits *l) {
-        return l->cpu_percent ? snprintf(text, size, "%lu", l->cpu_percent * (uint64_t)CGROUP_V1_PERIOD_US / 100) : 0;
+        return l->cpu_percent ? snprintf(text, size, "%lu",
+                                         l->cpu_percent * (uint64_t)CGROUP_V1_PERIOD_US / 100)
+                              : 0;
 }
 
 static int cgroup_format_cpu_v2(char *text, size_t size, const CgroupLimits *l) {
@@ -223,17 +232,19 @@ static int cgroup_format_cpu_v2(char *text, size_t size, const CgroupLimits *l) 
 }
 
 static const CgroupKnob cgroup_knobs[] = {
-        { CGROUP_MEMORY, true, "memory.max", cgroup_format_memory, false },
-        { CGROUP_MEMORY, true, "memory.swap.max", cgroup_format_no_swap, true }, /* no swap: no file */
-        { CGROUP_PIDS, true, "pids.max", cgroup_format_pids, false },
-        { CGROUP_CPU, true, "cpu.max", cgroup_format_cpu_v2, false },
-        { CGROUP_MEMORY, false, "memory.limit_in_bytes", cgroup_format_memory, false },
-        { CGROUP_MEMORY, false, "memory.memsw.limit_in_bytes", cgroup_format_memory, true },
-        { CGROUP_PIDS, false, "pids.max", cgroup_format_pids, false },
-        { CGROUP_CPU, false, "cpu.cfs_quota_us", cgroup_format_cpu_v1, false },
+        {CGROUP_MEMORY, true, "memory.max", cgroup_format_memory, false},
+        {CGROUP_MEMORY, true, "memory.swap.max", cgroup_format_no_swap,
+         true}, /* no swap: no file */
+        {CGROUP_PIDS, true, "pids.max", cgroup_format_pids, false},
+        {CGROUP_CPU, true, "cpu.max", cgroup_format_cpu_v2, false},
+        {CGROUP_MEMORY, false, "memory.limit_in_bytes", cgroup_format_memory, false},
+        {CGROUP_MEMORY, false, "memory.memsw.limit_in_bytes", cgroup_format_memory, true},
+        {CGROUP_PIDS, false, "pids.max", cgroup_format_pids, false},
+        {CGROUP_CPU, false, "cpu.cfs_quota_us", cgroup_format_cpu_v1, false},
 };
 
-static int cgroup_set_limits(const char *dir, unsigned controllers, bool v2, const CgroupLimits *l, Error **reterr) {
+static int cgroup_set_limits(
+        const char *dir, unsigned controllers, bool v2, const CgroupLimits *l, Error **reterr) {
         _cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
         if (fd < 0)
@@ -243,7 +254,8 @@ static int cgroup_set_limits(const char *dir, unsigned controllers, bool v2, con
                 char text[48];
                 int r;
 
-                if (k->v2 != v2 || !(controllers & k->controller) || k->format(text, sizeof text, l) == 0)
+                if (k->v2 != v2 || !(controllers & k->controller) ||
+                    k->format(text, sizeof text, l) == 0)
                         continue;
                 r = file_write_at(fd, k->file, text, k->optional ? NULL : reterr);
                 if (r < 0 && !k->optional)
@@ -274,7 +286,11 @@ static int cgroup_write_intent(const CgroupHost *h, int run_fd, const char *name
         return file_create_at(run_fd, CGROUP_FILE, 0600, text, size, reterr);
 }
 
-int cgroup_create(const CgroupHost *h, int run_fd, const char *name, const CgroupLimits *limits, Error **reterr) {
+int cgroup_create(const CgroupHost *h,
+                  int run_fd,
+                  const char *name,
+                  const CgroupLimits *limits,
+                  Error **reterr) {
         int r = cgroup_write_intent(h, run_fd, name, reterr);
 
         for (size_t i = 0; r == 0 && i < h->n; i++) {
@@ -286,14 +302,16 @@ int cgroup_create(const CgroupHost *h, int run_fd, const char *name, const Cgrou
                 if (r == -ENOENT) { /* another supervisor has just let go of the parent */
                         r = cgroup_make_dir(h->hierarchies[i].path, reterr);
                         if (r == 0 && i == 0)
-                                cgroup_enable(h->hierarchies[0].path, h->hierarchies[0].controllers);
+                                cgroup_enable(h->hierarchies[0].path,
+                                              h->hierarchies[0].controllers);
                         if (r == 0)
                                 r = cgroup_make_dir(path, reterr);
                 } else if (r < 0) {
                         return error_set(reterr, -r, "cannot create the control group '%s'", path);
                 }
                 if (r == 0)
-                        r = cgroup_set_limits(path, h->hierarchies[i].controllers, i == 0, limits, reterr);
+                        r = cgroup_set_limits(path, h->hierarchies[i].controllers, i == 0, limits,
+                                              reterr);
         }
         return r;
 }
@@ -307,7 +325,7 @@ static int cgroup_open_file(const char *dir, const char *file, int flags) {
 }
 
 int cgroup_open(const CgroupHost *h, const char *name, CgroupOpen *ret_open, Error **reterr) {
-        CgroupOpen o = { .dir_fd = -EBADF, .memory_events_fd = -EBADF, .pids_events_fd = -EBADF };
+        CgroupOpen o = {.dir_fd = -EBADF, .memory_events_fd = -EBADF, .pids_events_fd = -EBADF};
 
         for (size_t i = 0; i < h->n; i++) {
                 _cleanup_free_ char *path = cgroup_run_path(h, i, name);
@@ -318,14 +336,16 @@ int cgroup_open(const CgroupHost *h, const char *name, CgroupOpen *ret_open, Err
 
                 if (fd < 0) {
                         cgroup_open_done(&o);
-                        return error_set(reterr, errno, "cannot open the control group '%s'", path ?: name);
+                        return error_set(reterr, errno, "cannot open the control group '%s'",
+                                         path ?: name);
                 }
                 if (i == 0)
                         o.dir_fd = fd;
                 else
                         o.tasks_fds[o.n_tasks++] = fd;
                 if (bits & CGROUP_MEMORY)
-                        o.memory_events_fd = cgroup_open_file(path, i == 0 ? "memory.events" : "memory.oom_control", O_RDONLY);
+                        o.memory_events_fd = cgroup_open_file(
+                                path, i == 0 ? "memory.events" : "memory.oom_control", O_RDONLY);
                 if (bits & CGROUP_PIDS)
                         o.pids_events_fd = cgroup_open_file(path, "pids.events", O_RDONLY);
         }
@@ -342,7 +362,8 @@ void cgroup_open_done(CgroupOpen *o) {
 }
 
 /* Calls @use for each group in the run's file; no file, no groups. */
-static int cgroup_for_each(int run_fd, int (*use)(const char *path, Error **reterr), Error **reterr) {
+static int
+cgroup_for_each(int run_fd, int (*use)(const char *path, Error **reterr), Error **reterr) {
         _cleanup_free_ char *text = NULL;
         char *save = NULL;
         int r = 0, k;
@@ -400,7 +421,8 @@ static int cgroup_remove_one(const char *path, Error **reterr) {
                 while (dir && (de = readdir(dir))) {
                         _cleanup_free_ char *child = NULL;
 
-                        if (de->d_type == DT_DIR && de->d_name[0] != '.' && asprintf(&child, "%s/%s", path, de->d_name) >= 0)
+                        if (de->d_type == DT_DIR && de->d_name[0] != '.' &&
+                            asprintf(&child, "%s/%s", path, de->d_name) >= 0)
                                 (void)cgroup_remove_one(child, NULL);
                 }
                 if (dir)

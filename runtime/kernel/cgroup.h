@@ -1,14 +1,14 @@
 /*
  * Control groups of a workspace, on pure v2 and on hybrid hosts
  *
- * Model:   a workspace has one group named after its run below carrel's own parent group "carrel": in the cgroup2
- *          hierarchy always (membership, kill, freeze, network filters), and on a hybrid host also in the v1
- *          hierarchies that hold the memory, pids and cpu controllers (limits).
- * Durable: cgroup_create() writes every path to the run's file "cgroups" before it makes the first one, and
- *          cgroup_destroy() goes by that file alone: so a roll-back, a normal end and the recovery after a
- *          crash are the same code.
- * Trust:   runs privileged. Never touches a group that it did not make, never mounts anything.
- * Source:  Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/{memory,pids}.rst.
+ * Model:   a workspace has one group named after its run below carrel's own parent group "carrel":
+ * in the cgroup2 hierarchy always (membership, kill, freeze, network filters), and on a hybrid host
+ * also in the v1 hierarchies that hold the memory, pids and cpu controllers (limits). Durable:
+ * cgroup_create() writes every path to the run's file "cgroups" before it makes the first one, and
+ *          cgroup_destroy() goes by that file alone: so a roll-back, a normal end and the recovery
+ * after a crash are the same code. Trust:   runs privileged. Never touches a group that it did not
+ * make, never mounts anything. Source:  Documentation/admin-guide/cgroup-v2.rst,
+ * cgroup-v1/{memory,pids}.rst.
  */
 #pragma once
 
@@ -28,36 +28,43 @@ typedef struct CgroupLimits {
 typedef struct CgroupHost {
         bool hybrid;
         struct {
-                char *path;             /* carrel's parent group */
-                unsigned controllers;   /* bits of the controllers that live here */
+                char *path;                    /* carrel's parent group */
+                unsigned controllers;          /* bits of the controllers that live here */
         } hierarchies[CGROUP_MAX_HIERARCHIES]; /* the first is cgroup2 */
         size_t n;
 } CgroupHost;
 
 /* A workspace's group, opened. Descriptors are -EBADF where there is none. */
 typedef struct CgroupOpen {
-        int dir_fd;                              /* in cgroup2, for clone3(CLONE_INTO_CGROUP) */
+        int dir_fd; /* in cgroup2, for clone3(CLONE_INTO_CGROUP) */
         /* `tasks` of the v1 groups: "0" moves the writing thread. Not cgroup.procs: to move a whole
          * process the kernel waits for an RCU grace period (some 10 ms), to move the current
          * thread it does not. */
         int tasks_fds[CGROUP_MAX_HIERARCHIES];
         size_t n_tasks;
-        int memory_events_fd;                    /* memory.events or memory.oom_control */
-        int pids_events_fd;                      /* pids.events */
+        int memory_events_fd; /* memory.events or memory.oom_control */
+        int pids_events_fd;   /* pids.events */
 } CgroupOpen;
 
-/** cgroup_host_open() - find the hierarchies. Return: 0; -ENOTSUP with the missing controller and the remedy. */
+/** cgroup_host_open() - find the hierarchies. Return: 0; -ENOTSUP with the missing controller and
+ * the remedy. */
 int cgroup_host_open(CgroupHost *ret_host, Error **reterr);
 void cgroup_host_done(CgroupHost *h);
 
-/** cgroup_create() - make the groups of run @name and set the limits; @run_fd: the run's directory. */
-int cgroup_create(const CgroupHost *h, int run_fd, const char *name, const CgroupLimits *limits, Error **reterr);
+/** cgroup_create() - make the groups of run @name and set the limits; @run_fd: the run's directory.
+ */
+int cgroup_create(const CgroupHost *h,
+                  int run_fd,
+                  const char *name,
+                  const CgroupLimits *limits,
+                  Error **reterr);
 
 /** cgroup_open() - descriptors of a created group, to hand to whoever starts the workspace. */
 int cgroup_open(const CgroupHost *h, const char *name, CgroupOpen *ret_open, Error **reterr);
 void cgroup_open_done(CgroupOpen *o);
 
-/** cgroup_kill() - SIGKILL every process of a run's group, by its "cgroups" file. No group: success. */
+/** cgroup_kill() - SIGKILL every process of a run's group, by its "cgroups" file. No group:
+ * success. */
 int cgroup_kill(int run_fd, Error **reterr);
 
 /**
@@ -70,5 +77,6 @@ int cgroup_destroy(int run_fd, Error **reterr);
 /** cgroup_parent_release() - remove carrel's parent groups if no run uses them; never fails. */
 void cgroup_parent_release(const CgroupHost *h);
 
-/** cgroup_counter() - the number behind @key in a file such as memory.events; 0 where it is missing. */
+/** cgroup_counter() - the number behind @key in a file such as memory.events; 0 where it is
+ * missing. */
 uint64_t cgroup_counter(int fd, const char *key);

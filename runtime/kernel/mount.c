@@ -12,30 +12,34 @@
 
 /* From <sys/mount.h>, which cannot stand beside <linux/mount.h> with this libc (2.36). */
 #define MOUNT_PRIVATE_RECURSIVE (0x4000UL | (1UL << 18)) /* MS_REC | MS_PRIVATE */
-#define MOUNT_DETACH 2                                    /* MNT_DETACH */
+#define MOUNT_DETACH            2                        /* MNT_DETACH */
 
 static uint64_t mount_attributes(MountFlags f) {
-        return MOUNT_ATTR_NOSUID | (f.devices ? 0 : MOUNT_ATTR_NODEV) | (f.writable ? 0 : MOUNT_ATTR_RDONLY) |
-               (f.executable ? 0 : MOUNT_ATTR_NOEXEC);
+        return MOUNT_ATTR_NOSUID | (f.devices ? 0 : MOUNT_ATTR_NODEV) |
+               (f.writable ? 0 : MOUNT_ATTR_RDONLY) | (f.executable ? 0 : MOUNT_ATTR_NOEXEC);
 }
 
 int mount_clone_tree(int fd, int userns_fd, MountFlags flags, const char *name, Error **reterr) {
         _cleanup_close_ int tree = -EBADF;
-        struct mount_attr attributes = { .attr_set = mount_attributes(flags), .propagation = 1UL << 18 };
+        struct mount_attr attributes = {.attr_set = mount_attributes(flags),
+                                        .propagation = 1UL << 18};
         int r;
 
-        tree = (int)syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+        tree = (int)syscall(SYS_open_tree, fd, "",
+                            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
         if (tree < 0)
                 return error_set(reterr, errno, "cannot take '%s' as a mount", name);
         if (userns_fd >= 0) {
                 attributes.attr_set |= MOUNT_ATTR_IDMAP;
                 attributes.userns_fd = (uint64_t)userns_fd;
         }
-        if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) < 0) {
+        if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) <
+            0) {
                 r = error_set(reterr, errno, "cannot shift the ids of '%s'", name);
                 if (r == -EINVAL && userns_fd >= 0)
                         error_hint(reterr, r,
-                                   "its file system cannot do id-mapped mounts on this kernel (tmpfs needs "
+                                   "its file system cannot do id-mapped mounts on this kernel "
+                                   "(tmpfs needs "
                                    "Linux 6.3; overlayfs cannot): put it on ext4, xfs or btrfs");
                 return r;
         }
@@ -60,7 +64,8 @@ typedef struct MountOption {
         const char *value; /* NULL: a flag */
 } MountOption;
 
-static int mount_make(const char *type, const MountOption *options, size_t n, MountFlags flags, Error **reterr) {
+static int mount_make(
+        const char *type, const MountOption *options, size_t n, MountFlags flags, Error **reterr) {
         _cleanup_close_ int context = -EBADF;
         char what[64];
         int fd;
@@ -70,7 +75,8 @@ static int mount_make(const char *type, const MountOption *options, size_t n, Mo
         if (context < 0)
                 return error_set(reterr, errno, "%s", what);
         for (size_t i = 0; i < n; i++)
-                if (syscall(SYS_fsconfig, context, options[i].value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG,
+                if (syscall(SYS_fsconfig, context,
+                            options[i].value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG,
                             options[i].name, options[i].value, 0) < 0)
                         return mount_context_error(context, reterr, what);
         if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
@@ -86,39 +92,41 @@ static char *mount_number(char buffer[static 24], const char *format, uint64_t n
         return buffer;
 }
 
-int mount_tmpfs(uint64_t size_bytes, mode_t mode, uid_t uid, gid_t gid, MountFlags flags, Error **reterr) {
+int mount_tmpfs(
+        uint64_t size_bytes, mode_t mode, uid_t uid, gid_t gid, MountFlags flags, Error **reterr) {
         char size[24], octal[24], user[24], group[24];
         const MountOption options[] = {
-                { "size", mount_number(size, "u", size_bytes) },
-                { "mode", mount_number(octal, "o", mode) },
-                { "uid", mount_number(user, "u", uid) },
-                { "gid", mount_number(group, "u", gid) },
+                {"size", mount_number(size, "u", size_bytes)},
+                {"mode", mount_number(octal, "o", mode)},
+                {"uid", mount_number(user, "u", uid)},
+                {"gid", mount_number(group, "u", gid)},
         };
 
         return mount_make("tmpfs", options, ELEMENTSOF(options), flags, reterr);
 }
 
 int mount_proc(Error **reterr) {
-        return mount_make("proc", NULL, 0, (MountFlags){ .writable = true }, reterr);
+        return mount_make("proc", NULL, 0, (MountFlags){.writable = true}, reterr);
 }
 
 int mount_devpts(gid_t tty_gid, Error **reterr) {
         char group[24];
         const MountOption options[] = {
-                { "ptmxmode", "0666" },
-                { "mode", "0620" },
-                { "gid", mount_number(group, "u", tty_gid) },
+                {"ptmxmode", "0666"},
+                {"mode", "0620"},
+                {"gid", mount_number(group, "u", tty_gid)},
         };
 
         return mount_make("devpts", options, ELEMENTSOF(options),
-                          (MountFlags){ .writable = true, .devices = true }, reterr);
+                          (MountFlags){.writable = true, .devices = true}, reterr);
 }
 
 int mount_overlay(int lower_fd, int upper_fd, int work_fd, Error **reterr) {
         char lower[32], upper[32], work[32];
         const MountOption options[] = {
-                { "lowerdir", lower }, { "upperdir", upper }, { "workdir", work }, { "redirect_dir", "off" },
-                { "metacopy", "off" }, { "index", "off" },    { "xino", "off" },
+                {"lowerdir", lower},     {"upperdir", upper}, {"workdir", work},
+                {"redirect_dir", "off"}, {"metacopy", "off"}, {"index", "off"},
+                {"xino", "off"},
         };
 
         /* Paths of three digits: no escaping, no length limit, no second walk of a name. */
@@ -126,11 +134,12 @@ int mount_overlay(int lower_fd, int upper_fd, int work_fd, Error **reterr) {
         snprintf(upper, sizeof upper, "/proc/self/fd/%d", upper_fd);
         snprintf(work, sizeof work, "/proc/self/fd/%d", work_fd);
         return mount_make("overlay", options, ELEMENTSOF(options),
-                          (MountFlags){ .writable = true, .executable = true }, reterr);
+                          (MountFlags){.writable = true, .executable = true}, reterr);
 }
 
 int mount_attach_at(int mount_fd, int dir_fd, Error **reterr) {
-        if (syscall(SYS_move_mount, mount_fd, "", dir_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+        if (syscall(SYS_move_mount, mount_fd, "", dir_fd, "",
+                    MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
                 return error_set(reterr, errno, "cannot attach a mount");
         return 0;
 }
@@ -152,7 +161,8 @@ int mount_make_private(Error **reterr) {
 }
 
 int mount_become_root(int root_fd, Error **reterr) {
-        /* Both arguments ".": the old root ends up mounted over the new one, and is let go (pivot_root(2)). */
+        /* Both arguments ".": the old root ends up mounted over the new one, and is let go
+         * (pivot_root(2)). */
         if (fchdir(root_fd) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
             syscall(SYS_umount2, ".", MOUNT_DETACH) < 0 || chdir("/") < 0)
                 return error_set(reterr, errno, "cannot change to the workspace's root");
@@ -164,19 +174,23 @@ int mount_devices(int dev_fd, uid_t uid, gid_t gid, Error **reterr) {
                 const char *name;
                 unsigned major, minor; /* Documentation/admin-guide/devices.txt */
         } nodes[] = {
-                { "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 },
+                {"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
+                {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
         };
         static const struct {
                 const char *name, *target;
         } links[] = {
-                { "fd", "/proc/self/fd" },       { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
-                { "stderr", "/proc/self/fd/2" }, { "ptmx", "pts/ptmx" },
+                {"fd", "/proc/self/fd"},       {"stdin", "/proc/self/fd/0"},
+                {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"},
+                {"ptmx", "pts/ptmx"},
         };
-        static const char *const directories[] = { "pts", "shm" };
+        static const char *const directories[] = {"pts", "shm"};
 
         for (size_t i = 0; i < ELEMENTSOF(nodes); i++)
-                if (mknodat(dev_fd, nodes[i].name, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)) < 0 ||
-                    fchmodat(dev_fd, nodes[i].name, 0666, 0) < 0 || fchownat(dev_fd, nodes[i].name, uid, gid, 0) < 0)
+                if (mknodat(dev_fd, nodes[i].name, S_IFCHR | 0666,
+                            makedev(nodes[i].major, nodes[i].minor)) < 0 ||
+                    fchmodat(dev_fd, nodes[i].name, 0666, 0) < 0 ||
+                    fchownat(dev_fd, nodes[i].name, uid, gid, 0) < 0)
                         return error_set(reterr, errno, "cannot create '/dev/%s'", nodes[i].name);
         for (size_t i = 0; i < ELEMENTSOF(links); i++)
                 if (symlinkat(links[i].target, dev_fd, links[i].name) < 0 ||

@@ -1,12 +1,12 @@
 /*
  * Mounts as descriptors: made detached, restricted while nobody can reach them, then attached
  *
- * Model:     every function that makes a mount returns a descriptor of a detached one; only mount_attach()
- *            puts it somewhere, and only mount_become_root() changes what "/" is. Until then a failure
- *            leaves nothing behind but a descriptor to close.
- * Trust:     runs privileged. Targets are resolved inside a root descriptor (RESOLVE_IN_ROOT).
- * Invariant: everything is nosuid and nodev, but the device directory that mount_devices() fills.
- * Source:    fsopen(2), open_tree(2), mount_setattr(2), move_mount(2); Linux >= 5.12.
+ * Model:     every function that makes a mount returns a descriptor of a detached one; only
+ * mount_attach() puts it somewhere, and only mount_become_root() changes what "/" is. Until then a
+ * failure leaves nothing behind but a descriptor to close. Trust:     runs privileged. Targets are
+ * resolved inside a root descriptor (RESOLVE_IN_ROOT). Invariant: everything is nosuid and nodev,
+ * but the device directory that mount_devices() fills. Source:    fsopen(2), open_tree(2),
+ * mount_setattr(2), move_mount(2); Linux >= 5.12.
  */
 #pragma once
 
@@ -22,7 +22,8 @@ typedef struct MountFlags {
 } MountFlags;
 
 /**
- * mount_clone_tree() - the directory or file behind a descriptor, as a detached mount without submounts
+ * mount_clone_tree() - the directory or file behind a descriptor, as a detached mount without
+ * submounts
  * @fd:        O_PATH descriptor in the caller's mount namespace; borrowed
  * @userns_fd: ids are shifted by this namespace's map; -EBADF: not shifted; borrowed
  * @name:      path for errors
@@ -32,7 +33,8 @@ typedef struct MountFlags {
 int mount_clone_tree(int fd, int userns_fd, MountFlags flags, const char *name, Error **reterr);
 
 /** mount_tmpfs() - an empty memory file system; @uid and @gid (host ids) own its root. */
-int mount_tmpfs(uint64_t size_bytes, mode_t mode, uid_t uid, gid_t gid, MountFlags flags, Error **reterr);
+int mount_tmpfs(
+        uint64_t size_bytes, mode_t mode, uid_t uid, gid_t gid, MountFlags flags, Error **reterr);
 
 /** mount_proc() - procfs of the caller's pid namespace. */
 int mount_proc(Error **reterr);
@@ -44,7 +46,8 @@ int mount_devpts(gid_t tty_gid, Error **reterr);
  * mount_overlay() - lower shown through upper
  * @lower_fd, @upper_fd, @work_fd: descriptors on mounts that are attached in the caller's namespace
  *
- * redirect_dir, metacopy and index are off: upper is readable without an overlay (runtime/workspace/changes.h).
+ * redirect_dir, metacopy and index are off: upper is readable without an overlay
+ * (runtime/workspace/changes.h).
  */
 int mount_overlay(int lower_fd, int upper_fd, int work_fd, Error **reterr);
 
@@ -57,8 +60,10 @@ int mount_attach_at(int mount_fd, int dir_fd, Error **reterr);
 /** mount_make_private() - no mount event passes between this namespace and any other. */
 int mount_make_private(Error **reterr);
 
-/** mount_become_root() - make the attached mount @root_fd this process's "/", and let go of the old one. */
+/** mount_become_root() - make the attached mount @root_fd this process's "/", and let go of the old
+ * one. */
 int mount_become_root(int root_fd, Error **reterr);
 
-/** mount_devices() - null, zero, full, random, urandom, tty and the usual links in an empty writable tmpfs, owned by @uid. */
+/** mount_devices() - null, zero, full, random, urandom, tty and the usual links in an empty
+ * writable tmpfs, owned by @uid. */
 int mount_devices(int dev_fd, uid_t uid, gid_t gid, Error **reterr);

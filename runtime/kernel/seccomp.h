@@ -7,6 +7,7 @@
  * seccomp_filter_load() - filter this thread and all that comes of it; sets no_new_privs first
  * @bpf: array of struct sock_filter, @size bytes
  *
- * Return: 0; -EINVAL where @size is no whole number of instructions, or 0, or over 4096 of them (BPF_MAXINSNS).
+ * Return: 0; -EINVAL where @size is no whole number of instructions, or 0, or over 4096 of them
+ * (BPF_MAXINSNS).
  */
 int seccomp_filter_load(const void *bpf, size_t size, Error **reterr);

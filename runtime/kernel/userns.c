@@ -10,16 +10,16 @@
 #include "base/fd.h"
 
 UsernsMap userns_map_range(uint32_t base) {
-        return (UsernsMap){ .extents = { { 0, base, USERNS_RANGE } }, .n = 1 };
+        return (UsernsMap){.extents = {{0, base, USERNS_RANGE}}, .n = 1};
 }
 
 static void userns_map_add(UsernsMap *m, uint32_t inside, uint32_t outside, uint32_t count) {
         if (count > 0)
-                m->extents[m->n++] = (UsernsExtent){ inside, outside, count };
+                m->extents[m->n++] = (UsernsExtent){inside, outside, count};
 }
 
 UsernsMap userns_map_owner(uint32_t base, uint32_t owner, uint32_t user) {
-        UsernsMap m = { .n = 0 };
+        UsernsMap m = {.n = 0};
         uint32_t low = MIN_OF(owner, user), high = MAX_OF(owner, user);
 
         if (owner == user)
@@ -54,12 +54,14 @@ int userns_open(const UsernsMap *uids, const UsernsMap *gids, Error **reterr) {
         pid_t pid;
         int r;
 
-        /* A plain fork with one flag more; the child only holds the namespace until it is killed. */
+        /* A plain fork with one flag more; the child only holds the namespace until it is killed.
+         */
         pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL);
         if (pid < 0) {
                 r = error_set(reterr, errno, "cannot create a user namespace");
-                return error_hint(reterr, r, r == -ENOSPC ? "raise /proc/sys/user/max_user_namespaces"
-                                                          : "see 'user_namespaces(7)'");
+                return error_hint(reterr, r,
+                                  r == -ENOSPC ? "raise /proc/sys/user/max_user_namespaces"
+                                               : "see 'user_namespaces(7)'");
         }
         if (pid == 0)
                 for (;;)

@@ -13,7 +13,7 @@
 
 #include "base/error.h"
 
-#define USERNS_RANGE 65536u
+#define USERNS_RANGE       65536u
 #define USERNS_MAX_EXTENTS 8
 
 /* @count ids from @inside on (on disk, for a mount) stand for those from @outside on. */

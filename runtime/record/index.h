@@ -15,7 +15,8 @@ typedef struct Index Index;
 /** index_open() - <state>/index.sqlite, made with its schema where it is missing. */
 int index_open(int state_fd, Index **ret_index, Error **reterr);
 
-/** index_put() - insert or replace the row of @run (columns to search by, and the packed message). */
+/** index_put() - insert or replace the row of @run (columns to search by, and the packed message).
+ */
 int index_put(Index *ix, const Run *run, Error **reterr);
 
 /**
@@ -25,8 +26,13 @@ int index_put(Index *ix, const Run *run, Error **reterr);
  */
 int index_find(Index *ix, const char *id, Run **ret_run, Error **reterr);
 
-/** index_list() - newest first, at most @limit. Each is passed to @use (borrowed); a negative return stops and is returned. */
-int index_list(Index *ix, bool live, uint32_t limit, int (*use)(const Run *run, void *data), void *data,
+/** index_list() - newest first, at most @limit. Each is passed to @use (borrowed); a negative
+ * return stops and is returned. */
+int index_list(Index *ix,
+               bool live,
+               uint32_t limit,
+               int (*use)(const Run *run, void *data),
+               void *data,
                Error **reterr);
 
 int index_remove(Index *ix, const char *id, Error **reterr);

@@ -2,8 +2,8 @@
  * Artifacts by digest: <state>/artifacts/sha256/ab/cdef...
  *
  * An artifact is written to a temporary file, digested on the way, made read-only and linked to its
- * name, so a name never holds half a file; the same bytes are stored once. Names of artifacts belong to
- * the run's journal, not here: nothing that an agent wrote becomes a path.
+ * name, so a name never holds half a file; the same bytes are stored once. Names of artifacts
+ * belong to the run's journal, not here: nothing that an agent wrote becomes a path.
  */
 #pragma once
 
@@ -17,8 +17,14 @@
  *
  * Return: 0; -EBADMSG when the digest differs; -ENODATA when @from_fd is shorter.
  */
-int store_put(int store_fd, int from_fd, off_t offset, uint64_t size, const char *expected, char **ret_digest,
+int store_put(int store_fd,
+              int from_fd,
+              off_t offset,
+              uint64_t size,
+              const char *expected,
+              char **ret_digest,
               Error **reterr);
 
-/** store_open() - a read-only descriptor for a digest. Return: descriptor; -EINVAL (no digest), -ENOENT. */
+/** store_open() - a read-only descriptor for a digest. Return: descriptor; -EINVAL (no digest),
+ * -ENOENT. */
 int store_open(int store_fd, const char *digest, Error **reterr);

@@ -5,8 +5,8 @@
  *                 ^                                      red?   -> feedback ----------+
  *                 +-------------------------------------------------------------------+
  *
- * A harness's exit status alone decides nothing where there are checks: programs that could not do their work
- * exit 0 too. Without checks it is all there is.
+ * A harness's exit status alone decides nothing where there are checks: programs that could not do
+ * their work exit 0 too. Without checks it is all there is.
  */
 #include <errno.h>
 #include <signal.h>
@@ -22,7 +22,8 @@ static void attempt_start(Shim *s);
 static void attempt_next_check(Shim *s);
 static void attempt_next_file(Shim *s);
 
-/* ---- the end ------------------------------------------------------------------------------------ */
+/* ---- the end ------------------------------------------------------------------------------------
+ */
 
 /* Nothing runs any more, or its grace is over. */
 static void attempt_finish(Shim *s) {
@@ -70,11 +71,13 @@ void attempt_end(Shim *s, RunState state, Carrel__V1__Reason reason, Error *erro
         process_stop(s);
         /* A second past the kill: whatever is still there then goes with the workspace. */
         if (sd_event_add_time_relative(s->event, &s->grace_timer, CLOCK_BOOTTIME,
-                                       s->plan->limits->stop_grace_us + USEC_PER_SEC, 0, attempt_grace_over, s) < 0)
+                                       s->plan->limits->stop_grace_us + USEC_PER_SEC, 0,
+                                       attempt_grace_over, s) < 0)
                 attempt_finish(s);
 }
 
-/* ---- judging ------------------------------------------------------------------------------------ */
+/* ---- judging ------------------------------------------------------------------------------------
+ */
 
 static void attempt_emit_finished(Shim *s, bool green, char *summary) {
         Carrel__V1__AttemptFinished finished = CARREL__V1__ATTEMPT_FINISHED__INIT;
@@ -97,11 +100,14 @@ static char *attempt_describe_harness(const Shim *s) {
                 n = asprintf(&text, "the harness did not end within its time limit");
                 break;
         case CARREL__V1__REASON__REASON_OUT_OF_MEMORY:
-                n = asprintf(&text, "the harness was killed: the workspace's memory limit of %lu MiB was reached",
+                n = asprintf(&text,
+                             "the harness was killed: the workspace's memory limit of %lu MiB was "
+                             "reached",
                              s->plan->cgroup->memory_bytes / MIB);
                 break;
         default:
-                n = s->signal ? asprintf(&text, "the harness was ended by signal %u (%s)", s->signal, strsignal((int)s->signal))
+                n = s->signal ? asprintf(&text, "the harness was ended by signal %u (%s)",
+                                         s->signal, strsignal((int)s->signal))
                               : asprintf(&text, "the harness ended with status %u", s->exit_status);
         }
         return n < 0 ? NULL : text;
@@ -110,23 +116,27 @@ static char *attempt_describe_harness(const Shim *s) {
 static void attempt_end_red(Shim *s) {
         bool harness = s->harness_reason != CARREL__V1__REASON__REASON_DONE &&
                        s->harness_reason != CARREL__V1__REASON__REASON_UNSPECIFIED;
-        Carrel__V1__Reason reason = harness ? s->harness_reason : CARREL__V1__REASON__REASON_CHECKS_FAILED;
+        Carrel__V1__Reason reason =
+                harness ? s->harness_reason : CARREL__V1__REASON__REASON_CHECKS_FAILED;
         _cleanup_free_ char *text = attempt_describe_harness(s);
-        RunState state = reason == CARREL__V1__REASON__REASON_TIMEOUT ? CARREL__V1__RUN_STATE__RUN_STATE_TIMED_OUT
-                                                                      : CARREL__V1__RUN_STATE__RUN_STATE_FAILED;
+        RunState state = reason == CARREL__V1__REASON__REASON_TIMEOUT
+                                 ? CARREL__V1__RUN_STATE__RUN_STATE_TIMED_OUT
+                                 : CARREL__V1__RUN_STATE__RUN_STATE_FAILED;
         Error *error = NULL;
 
         if (s->plan->n_checks == 0)
-                error_refuse(&error, ECANCELED, "see what it printed: carrel logs", "%s", text ?: "the harness failed");
+                error_refuse(&error, ECANCELED, "see what it printed: carrel logs", "%s",
+                             text ?: "the harness failed");
         else
                 error_refuse(&error, ECANCELED, "see the last check's output: carrel logs",
-                             "a check was still red after attempt %u%s%s", s->attempt, harness && text ? "; " : "",
-                             harness && text ? text : "");
+                             "a check was still red after attempt %u%s%s", s->attempt,
+                             harness && text ? "; " : "", harness && text ? text : "");
         attempt_end(s, state, reason, error);
 }
 
 static int attempt_wait_over(sd_event_source *source, uint64_t us, void *data) {
-        attempt_end(data, CARREL__V1__RUN_STATE__RUN_STATE_SUCCEEDED, CARREL__V1__REASON__REASON_DONE, NULL);
+        attempt_end(data, CARREL__V1__RUN_STATE__RUN_STATE_SUCCEEDED,
+                    CARREL__V1__REASON__REASON_DONE, NULL);
         return 0;
 }
 
@@ -136,9 +146,10 @@ static void attempt_green(Shim *s) {
                 return;
         }
         if (s->plan->feedback_wait_us == 0 ||
-            sd_event_add_time_relative(s->event, &s->wait_timer, CLOCK_BOOTTIME, s->plan->feedback_wait_us, 0,
-                                       attempt_wait_over, s) < 0) {
-                attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_SUCCEEDED, CARREL__V1__REASON__REASON_DONE, NULL);
+            sd_event_add_time_relative(s->event, &s->wait_timer, CLOCK_BOOTTIME,
+                                       s->plan->feedback_wait_us, 0, attempt_wait_over, s) < 0) {
+                attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_SUCCEEDED,
+                            CARREL__V1__REASON__REASON_DONE, NULL);
                 return;
         }
         s->phase = PHASE_WAITING;
@@ -149,7 +160,8 @@ static void attempt_add_feedback(Shim *s, const char *what, const char *source, 
         Carrel__V1__FeedbackReceived received = CARREL__V1__FEEDBACK_RECEIVED__INIT;
         Feedback item = CARREL__V1__FEEDBACK__INIT;
         Event event = CARREL__V1__EVENT__INIT;
-        _cleanup_free_ char *id = NULL, *masked = mask_string(s->mask, text), *from = strdup(source);
+        _cleanup_free_ char *id = NULL, *masked = mask_string(s->mask, text),
+                            *from = strdup(source);
 
         if (!masked || !from || asprintf(&id, "attempt-%u-%s", s->attempt, what) < 0)
                 return;
@@ -173,7 +185,10 @@ static void attempt_judge(Shim *s) {
         _cleanup_free_ char *described = attempt_describe_harness(s);
         char green_text[] = "green", red_text[] = "a check failed";
 
-        attempt_emit_finished(s, green, green ? green_text : s->plan->n_checks > 0 || !described ? red_text : described);
+        attempt_emit_finished(s, green,
+                              green                                 ? green_text
+                              : s->plan->n_checks > 0 || !described ? red_text
+                                                                    : described);
         if (s->attempts_left > 0)
                 s->attempts_left--;
         if (green) {
@@ -189,7 +204,8 @@ static void attempt_judge(Shim *s) {
         attempt_start(s);
 }
 
-/* ---- files -------------------------------------------------------------------------------------- */
+/* ---- files --------------------------------------------------------------------------------------
+ */
 
 static int attempt_open(Shim *s, char *path, int (*opened)(Shim *s, int fd, const Error *error)) {
         Carrel__V1__InitOpen body = CARREL__V1__INIT_OPEN__INIT;
@@ -226,7 +242,8 @@ static void attempt_next_file(Shim *s) {
         attempt_open(s, s->plan->artifacts[s->collect]->path, attempt_file_opened);
 }
 
-/* ---- checks ------------------------------------------------------------------------------------- */
+/* ---- checks -------------------------------------------------------------------------------------
+ */
 
 static void attempt_check_feedback(Shim *s, const char *summary, const JunitReport *report) {
         const Carrel__V1__PlanCheck *check = s->plan->checks[s->check];
@@ -240,7 +257,8 @@ static void attempt_check_feedback(Shim *s, const char *summary, const JunitRepo
         if (report->text)
                 fprintf(f, "%s", report->text);
         if (tail > 0) {
-                fprintf(f, "its output%s:\n", tail == sizeof s->process->tail ? " (the end of it)" : "");
+                fprintf(f, "its output%s:\n",
+                        tail == sizeof s->process->tail ? " (the end of it)" : "");
                 fwrite(s->process->tail, 1, tail, f);
         }
         /* A NUL in the output would end the text here: that is all right. */
@@ -248,7 +266,8 @@ static void attempt_check_feedback(Shim *s, const char *summary, const JunitRepo
                 attempt_add_feedback(s, check->name, check->name, text);
 }
 
-static char *attempt_check_summary(const Process *p, const JunitReport *report, const Error *junit_error) {
+static char *
+attempt_check_summary(const Process *p, const JunitReport *report, const Error *junit_error) {
         char *text = NULL;
         int n;
 
@@ -259,7 +278,8 @@ static char *attempt_check_summary(const Process *p, const JunitReport *report, 
         else if (report->failures > 0)
                 n = asprintf(&text, "%u of %u tests failed", report->failures, report->tests);
         else if (WIFSIGNALED(p->wait_status))
-                n = asprintf(&text, "ended by signal %d (%s)", WTERMSIG(p->wait_status), strsignal(WTERMSIG(p->wait_status)));
+                n = asprintf(&text, "ended by signal %d (%s)", WTERMSIG(p->wait_status),
+                             strsignal(WTERMSIG(p->wait_status)));
         else if (WEXITSTATUS(p->wait_status) != 0)
                 n = asprintf(&text, "ended with status %d", WEXITSTATUS(p->wait_status));
         else if (junit_error)
@@ -271,7 +291,8 @@ static char *attempt_check_summary(const Process *p, const JunitReport *report, 
         return n < 0 ? NULL : text;
 }
 
-/* The check's process and its report are in; @junit_error: the report was asked for and is no good. */
+/* The check's process and its report are in; @junit_error: the report was asked for and is no good.
+ */
 static void attempt_check_done(Shim *s, const JunitReport *report, const Error *junit_error) {
         Carrel__V1__CheckFinished finished = CARREL__V1__CHECK_FINISHED__INIT;
         Event event = CARREL__V1__EVENT__INIT;
@@ -280,7 +301,8 @@ static void attempt_check_done(Shim *s, const JunitReport *report, const Error *
         char unknown[] = "";
 
         finished.check = s->plan->checks[s->check]->name;
-        finished.passed = !p->error && !p->timed_out && p->wait_status == 0 && report->failures == 0 && !junit_error;
+        finished.passed = !p->error && !p->timed_out && p->wait_status == 0 &&
+                          report->failures == 0 && !junit_error;
         finished.tests = report->tests;
         finished.failures = report->failures;
         finished.summary = summary ?: unknown;
@@ -297,7 +319,7 @@ static void attempt_check_done(Shim *s, const JunitReport *report, const Error *
 }
 
 static int attempt_junit_opened(Shim *s, int fd, const Error *error) {
-        JunitReport report = { 0 };
+        JunitReport report = {0};
         _cleanup_error_ Error *failed = NULL, *refused = NULL;
         _cleanup_free_ char *data = NULL, *name = NULL;
         size_t size = 0;
@@ -332,19 +354,25 @@ static void attempt_next_check(Shim *s) {
         check = s->plan->checks[s->check];
         s->phase = PHASE_CHECK;
         shim_set_state(s, CARREL__V1__RUN_STATE__RUN_STATE_CHECKING);
-        if (process_start(s, CARREL__V1__PROCESS_KIND__PROCESS_KIND_CHECK, check->name, check->process, NULL, false, &error) < 0)
-                attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED, CARREL__V1__REASON__REASON_INTERNAL, error);
+        if (process_start(s, CARREL__V1__PROCESS_KIND__PROCESS_KIND_CHECK, check->name,
+                          check->process, NULL, false, &error) < 0)
+                attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED,
+                            CARREL__V1__REASON__REASON_INTERNAL, error);
 }
 
-/* ---- the harness -------------------------------------------------------------------------------- */
+/* ---- the harness --------------------------------------------------------------------------------
+ */
 
 static void attempt_harness_done(Shim *s, const Process *p) {
         grants_revoke(s, false);
-        if (p->error) { /* it never ran: another attempt would not either, and there is nothing to wait for */
-                Error *error = error_new_copy(p->error->code, p->error->what, p->error->hint, "harness.command");
+        if (p->error) { /* it never ran: another attempt would not either, and there is nothing to
+                           wait for */
+                Error *error = error_new_copy(p->error->code, p->error->what, p->error->hint,
+                                              "harness.command");
 
                 process_drop(s);
-                attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED, CARREL__V1__REASON__REASON_SETUP_FAILED, error);
+                attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED,
+                            CARREL__V1__REASON__REASON_SETUP_FAILED, error);
                 return;
         }
         process_drop(s);
@@ -359,7 +387,7 @@ void attempt_process_done(Shim *s, const Process *p) {
         } else if (s->phase == PHASE_HARNESS) {
                 attempt_harness_done(s, p);
         } else if (s->phase == PHASE_CHECK) {
-                JunitReport none = { 0 };
+                JunitReport none = {0};
                 char *junit = s->plan->checks[s->check]->junit;
 
                 if (*junit && !p->error && !p->timed_out)
@@ -401,9 +429,12 @@ static void attempt_emit_started(Shim *s) {
 static int attempt_start_harness(Shim *s, char *text, Error **reterr) {
         PlanProcess command = *s->plan->harness;
         _cleanup_free_ char **argv = NULL;
-        bool argument = s->plan->prompt_delivery == CARREL__V1__PROMPT_DELIVERY__PROMPT_DELIVERY_ARGUMENT;
-        bool input = s->plan->prompt_delivery == CARREL__V1__PROMPT_DELIVERY__PROMPT_DELIVERY_STDIN ||
-                     s->plan->prompt_delivery == CARREL__V1__PROMPT_DELIVERY__PROMPT_DELIVERY_UNSPECIFIED;
+        bool argument =
+                s->plan->prompt_delivery == CARREL__V1__PROMPT_DELIVERY__PROMPT_DELIVERY_ARGUMENT;
+        bool input =
+                s->plan->prompt_delivery == CARREL__V1__PROMPT_DELIVERY__PROMPT_DELIVERY_STDIN ||
+                s->plan->prompt_delivery ==
+                        CARREL__V1__PROMPT_DELIVERY__PROMPT_DELIVERY_UNSPECIFIED;
 
         if (argument) {
                 argv = calloc(command.n_argv + 2, sizeof *argv);
@@ -413,8 +444,8 @@ static int attempt_start_harness(Shim *s, char *text, Error **reterr) {
                 argv[command.n_argv++] = text;
                 command.argv = argv;
         }
-        return process_start(s, CARREL__V1__PROCESS_KIND__PROCESS_KIND_HARNESS, NULL, &command, input ? text : NULL,
-                             s->attach, reterr);
+        return process_start(s, CARREL__V1__PROCESS_KIND__PROCESS_KIND_HARNESS, NULL, &command,
+                             input ? text : NULL, s->attach, reterr);
 }
 
 static void attempt_start(Shim *s) {
@@ -433,7 +464,8 @@ static void attempt_start(Shim *s) {
                 error_set(&error, ENOMEM, "cannot start the harness");
         else if (attempt_start_harness(s, text, &error) == 0)
                 return;
-        attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED, CARREL__V1__REASON__REASON_INTERNAL, error);
+        attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED,
+                    CARREL__V1__REASON__REASON_INTERNAL, error);
 }
 
 void attempt_begin(Shim *s) {
@@ -444,7 +476,8 @@ void attempt_begin(Shim *s) {
 void attempt_feedback(Shim *s, const Feedback *f) {
         if (f->kind == CARREL__V1__FEEDBACK_KIND__FEEDBACK_KIND_ACCEPT) {
                 if (s->phase == PHASE_WAITING)
-                        attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_SUCCEEDED, CARREL__V1__REASON__REASON_DONE, NULL);
+                        attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_SUCCEEDED,
+                                    CARREL__V1__REASON__REASON_DONE, NULL);
                 return;
         }
         /* Words from outside open a new round: as many attempts as the first had. */

@@ -14,19 +14,72 @@
 #include "kernel/capability.h"
 #include "kernel/seccomp.h"
 
-/* What an event loop over descriptors needs: nothing that opens a path, makes a process or names another one. */
+/* What an event loop over descriptors needs: nothing that opens a path, makes a process or names
+ * another one. */
 static const char *const confine_calls[] = {
-        "accept4",       "brk",          "clock_gettime",  "clock_nanosleep", "close",          "dup",
-        "dup3",          "epoll_create1", "epoll_ctl",     "epoll_pwait",     "epoll_pwait2",   "epoll_wait",
-        "exit",          "exit_group",   "fcntl",          "fstat",           "newfstatat",     "ftruncate",
-        "futex",         "getpid",       "getppid",        "getrandom",       "getsockname",    "getsockopt",
-        "gettid",        "getuid",       "geteuid",        "ioctl",           "lseek",          "madvise",
-        "memfd_create",  "mmap",         "mprotect",       "mremap",          "munmap",         "pidfd_send_signal",
-        "pipe2",         "poll",         "ppoll",          "pread64",         "pwrite64",       "read",
-        "readv",         "recvfrom",     "recvmsg",        "restart_syscall", "rt_sigaction",   "rt_sigprocmask",
-        "rt_sigreturn",  "sendmsg",      "sendto",         "setsockopt",      "shutdown",       "sigaltstack",
-        "signalfd4",     "splice",       "tee",            "timerfd_create",  "timerfd_gettime", "timerfd_settime",
-        "waitid",        "write",        "writev",
+        "accept4",
+        "brk",
+        "clock_gettime",
+        "clock_nanosleep",
+        "close",
+        "dup",
+        "dup3",
+        "epoll_create1",
+        "epoll_ctl",
+        "epoll_pwait",
+        "epoll_pwait2",
+        "epoll_wait",
+        "exit",
+        "exit_group",
+        "fcntl",
+        "fstat",
+        "newfstatat",
+        "ftruncate",
+        "futex",
+        "getpid",
+        "getppid",
+        "getrandom",
+        "getsockname",
+        "getsockopt",
+        "gettid",
+        "getuid",
+        "geteuid",
+        "ioctl",
+        "lseek",
+        "madvise",
+        "memfd_create",
+        "mmap",
+        "mprotect",
+        "mremap",
+        "munmap",
+        "pidfd_send_signal",
+        "pipe2",
+        "poll",
+        "ppoll",
+        "pread64",
+        "pwrite64",
+        "read",
+        "readv",
+        "recvfrom",
+        "recvmsg",
+        "restart_syscall",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "rt_sigreturn",
+        "sendmsg",
+        "sendto",
+        "setsockopt",
+        "shutdown",
+        "sigaltstack",
+        "signalfd4",
+        "splice",
+        "tee",
+        "timerfd_create",
+        "timerfd_gettime",
+        "timerfd_settime",
+        "waitid",
+        "write",
+        "writev",
 };
 
 static void confine_release(scmp_filter_ctx *ctx) {
@@ -46,7 +99,7 @@ static int confine_export(scmp_filter_ctx ctx, ConfineFilter *ret_filter) {
                 r = fd_read_file(fd, 64 * KIB, &data, &size);
         if (r < 0)
                 return r;
-        *ret_filter = (ConfineFilter){ .bpf = (uint8_t *)data, .size = size };
+        *ret_filter = (ConfineFilter){.bpf = (uint8_t *)data, .size = size};
         return 0;
 }
 
@@ -55,7 +108,8 @@ int confine_compile(ConfineFilter *ret_filter, Error **reterr) {
         int r = ctx ? 0 : -ENOMEM;
 
         for (size_t i = 0; r == 0 && i < ELEMENTSOF(confine_calls); i++)
-                r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, seccomp_syscall_resolve_name(confine_calls[i]), 0);
+                r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW,
+                                     seccomp_syscall_resolve_name(confine_calls[i]), 0);
         if (r == 0)
                 r = confine_export(ctx, ret_filter);
         return r < 0 ? error_set(reterr, -r, "cannot compile the shim's system call filter") : 0;
@@ -66,10 +120,10 @@ static int confine_limits(uint64_t file_size) {
                 int resource;
                 rlim_t value;
         } limits[] = {
-                { RLIMIT_CORE, 0 },
-                { RLIMIT_NPROC, 0 },
-                { RLIMIT_FSIZE, file_size },
-                { RLIMIT_NOFILE, 256 },
+                {RLIMIT_CORE, 0},
+                {RLIMIT_NPROC, 0},
+                {RLIMIT_FSIZE, file_size},
+                {RLIMIT_NOFILE, 256},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(limits); i++) {
@@ -82,10 +136,15 @@ static int confine_limits(uint64_t file_size) {
                         return -errno;
         }
         /* Past the size a write fails instead of ending the process. */
-        return signal(SIGXFSZ, SIG_IGN) == SIG_ERR || signal(SIGPIPE, SIG_IGN) == SIG_ERR ? -errno : 0;
+        return signal(SIGXFSZ, SIG_IGN) == SIG_ERR || signal(SIGPIPE, SIG_IGN) == SIG_ERR ? -errno
+                                                                                          : 0;
 }
 
-int shim_confine(const ConfineFilter *filter, int empty_fd, uint32_t id, uint64_t file_size, Error **reterr) {
+int shim_confine(const ConfineFilter *filter,
+                 int empty_fd,
+                 uint32_t id,
+                 uint64_t file_size,
+                 Error **reterr) {
         int r = confine_limits(file_size);
 
         if (r < 0)

@@ -1,8 +1,9 @@
 /*
  * The shim's own wall
  *
- * After shim_confine() the process has an id of its own that owns nothing, an empty root, no capability, a small list
- * of system calls, and cannot be traced or dumped by its likes. What it needs was opened before.
+ * After shim_confine() the process has an id of its own that owns nothing, an empty root, no
+ * capability, a small list of system calls, and cannot be traced or dumped by its likes. What it
+ * needs was opened before.
  */
 #pragma once
 
@@ -24,4 +25,5 @@ int confine_compile(ConfineFilter *ret_filter, Error **reterr);
  * @id:        host uid and gid
  * @file_size: the most any file may grow to through this process
  */
-int shim_confine(const ConfineFilter *filter, int empty_fd, uint32_t id, uint64_t file_size, Error **reterr);
+int shim_confine(
+        const ConfineFilter *filter, int empty_fd, uint32_t id, uint64_t file_size, Error **reterr);

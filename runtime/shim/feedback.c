@@ -23,15 +23,18 @@ FeedbackQueue *feedback_queue_free(FeedbackQueue *q) {
 
 int feedback_queue_add(FeedbackQueue *q, const Feedback *item, Error **reterr) {
         if (!*item->id)
-                return error_refuse(reterr, EINVAL, "give it an id that is unique within the run", "feedback has no id");
+                return error_refuse(reterr, EINVAL, "give it an id that is unique within the run",
+                                    "feedback has no id");
         for (size_t i = 0; i < q->n; i++)
                 if (strcmp(q->items[i]->id, item->id) == 0)
                         return 0;
         if (strlen(item->text) > FEEDBACK_MAX_TEXT)
-                return error_refuse(reterr, E2BIG, "send the part that matters", "feedback '%s' is longer than %lu KiB",
-                                    item->id, FEEDBACK_MAX_TEXT / KIB);
+                return error_refuse(reterr, E2BIG, "send the part that matters",
+                                    "feedback '%s' is longer than %lu KiB", item->id,
+                                    FEEDBACK_MAX_TEXT / KIB);
         if (q->n == FEEDBACK_MAX_ITEMS)
-                return error_refuse(reterr, ENOBUFS, "start a new run", "the run has taken %d feedback items already",
+                return error_refuse(reterr, ENOBUFS, "start a new run",
+                                    "the run has taken %d feedback items already",
                                     FEEDBACK_MAX_ITEMS);
         q->items[q->n] = message_copy(&item->base);
         if (!q->items[q->n])
@@ -62,8 +65,12 @@ char *feedback_compose(const FeedbackQueue *q, const char *prompt) {
                 return NULL;
         fprintf(f, "%s%s", prompt, *prompt && prompt[strlen(prompt) - 1] != '\n' ? "\n" : "");
         for (size_t i = q->delivered; i < q->n; i++)
-                fprintf(f, "\n--- feedback from %s ---\n%s%s", q->items[i]->source, q->items[i]->text,
-                        *q->items[i]->text && q->items[i]->text[strlen(q->items[i]->text) - 1] != '\n' ? "\n" : "");
+                fprintf(f, "\n--- feedback from %s ---\n%s%s", q->items[i]->source,
+                        q->items[i]->text,
+                        *q->items[i]->text &&
+                                        q->items[i]->text[strlen(q->items[i]->text) - 1] != '\n'
+                                ? "\n"
+                                : "");
         if (fclose(f) != 0) {
                 free(text);
                 return NULL;

@@ -1,10 +1,10 @@
 /*
  * Grants: credentials with a scope and an expiry, as files under $CREDENTIALS_DIRECTORY
  *
- * Invariant: a value is in this process's memory, in the workspace's credentials directory while its time runs, and
- *            nowhere else: not in an event, an environment, an argument list or a file of the record.
- * Life:      a grant of the run appears with the first attempt and stays until it expires; a grant of an attempt
- *            appears with each attempt and goes with that attempt's harness.
+ * Invariant: a value is in this process's memory, in the workspace's credentials directory while
+ * its time runs, and nowhere else: not in an event, an environment, an argument list or a file of
+ * the record. Life:      a grant of the run appears with the first attempt and stays until it
+ * expires; a grant of an attempt appears with each attempt and goes with that attempt's harness.
  */
 #include <errno.h>
 #include <string.h>
@@ -46,7 +46,7 @@ static void grants_send(Shim *s, const GrantSlot *g, size_t size) {
         InitRequest request = CARREL__V1__INIT_REQUEST__INIT;
 
         body.name = g->grant->name;
-        body.value = (ProtobufCBinaryData){ .len = size, .data = g->value };
+        body.value = (ProtobufCBinaryData){.len = size, .data = g->value};
         request.body_case = CARREL__V1__INIT_REQUEST__BODY_CREDENTIAL;
         request.credential = &body;
         shim_init_send(s, &request, NULL, 0);
@@ -78,7 +78,8 @@ void grants_provide(Shim *s) {
                         continue;
                 /* No timer, no credential: it would never go. */
                 if (g->grant->expires_us > 0 &&
-                    sd_event_add_time_relative(s->event, &g->timer, CLOCK_BOOTTIME, g->grant->expires_us, 0, grants_expire, g) < 0)
+                    sd_event_add_time_relative(s->event, &g->timer, CLOCK_BOOTTIME,
+                                               g->grant->expires_us, 0, grants_expire, g) < 0)
                         continue;
                 g->provided = true;
                 grants_send(s, g, g->size);
@@ -88,8 +89,10 @@ void grants_provide(Shim *s) {
 
 void grants_revoke(Shim *s, bool all) {
         for (size_t i = 0; s->grants && i < s->grants->n; i++)
-                if (all || s->grants->slots[i].grant->scope == CARREL__V1__GRANT_SCOPE__GRANT_SCOPE_ATTEMPT)
-                        grants_take(&s->grants->slots[i], CARREL__V1__GRANT_STATE__GRANT_STATE_REVOKED);
+                if (all || s->grants->slots[i].grant->scope ==
+                                   CARREL__V1__GRANT_SCOPE__GRANT_SCOPE_ATTEMPT)
+                        grants_take(&s->grants->slots[i],
+                                    CARREL__V1__GRANT_STATE__GRANT_STATE_REVOKED);
 }
 
 static int grants_add(Shim *s, GrantSlot *g, GrantValue *const *values, size_t n, Error **reterr) {
@@ -99,8 +102,10 @@ static int grants_add(Shim *s, GrantSlot *g, GrantValue *const *values, size_t n
                 if (strcmp(values[i]->name, g->grant->name) != 0)
                         continue;
                 if (mask_add(s->mask, (const char *)value->data, value->len) < 0)
-                        return error_refuse(reterr, EINVAL, "a value that short cannot be kept out of logs",
-                                            "the value of grant '%s' is shorter than %d bytes", g->grant->name, MASK_MIN_VALUE);
+                        return error_refuse(reterr, EINVAL,
+                                            "a value that short cannot be kept out of logs",
+                                            "the value of grant '%s' is shorter than %d bytes",
+                                            g->grant->name, MASK_MIN_VALUE);
                 g->value = malloc(value->len);
                 if (!g->value)
                         return error_set(reterr, ENOMEM, "cannot hold grant '%s'", g->grant->name);
@@ -108,7 +113,8 @@ static int grants_add(Shim *s, GrantSlot *g, GrantValue *const *values, size_t n
                 g->size = value->len;
                 return 0;
         }
-        return error_refuse(reterr, ENOENT, "send it with the task, or name a file", "grant '%s' has no value", g->grant->name);
+        return error_refuse(reterr, ENOENT, "send it with the task, or name a file",
+                            "grant '%s' has no value", g->grant->name);
 }
 
 int grants_new(Shim *s, GrantValue *const *values, size_t n, Grants **ret_grants, Error **reterr) {
@@ -119,7 +125,7 @@ int grants_new(Shim *s, GrantValue *const *values, size_t n, Grants **ret_grants
         for (; g->n < s->plan->n_grants; g->n++) {
                 int r;
 
-                g->slots[g->n] = (GrantSlot){ .grant = s->plan->grants[g->n], .shim = s };
+                g->slots[g->n] = (GrantSlot){.grant = s->plan->grants[g->n], .shim = s};
                 r = grants_add(s, &g->slots[g->n], values, n, reterr);
                 if (r < 0) {
                         grants_free(g);

@@ -1,8 +1,8 @@
 /*
  * The guest socket: what a harness may ask of its run
  *
- * Requests stand in one table. A guest opens the files that it publishes by itself and sends the descriptor, so
- * the shim resolves no path and reads nothing that the guest could not.
+ * Requests stand in one table. A guest opens the files that it publishes by itself and sends the
+ * descriptor, so the shim resolves no path and reads nothing that the guest could not.
  *
  * Trust: hostile. Frames are small, clients few, each request answered before the next is read.
  */
@@ -17,15 +17,17 @@
 #include "shim/shim.h"
 
 #define GUEST_MAX_CLIENTS 16
-#define GUEST_MAX_REPORT 4096
+#define GUEST_MAX_REPORT  4096
 
 typedef struct Guest {
         Shim *shim;
         Connection *connection;
 } Guest;
 
-static int guest_handle_feedback(Guest *g, GuestRequest *q, Frame *frame, GuestResponse *answer, Error **reterr) {
-        Carrel__V1__GuestFeedbackResponse *r = message_new(&carrel__v1__guest_feedback_response__descriptor);
+static int guest_handle_feedback(
+        Guest *g, GuestRequest *q, Frame *frame, GuestResponse *answer, Error **reterr) {
+        Carrel__V1__GuestFeedbackResponse *r =
+                message_new(&carrel__v1__guest_feedback_response__descriptor);
         size_t n;
         Feedback **items = feedback_queue_items(g->shim->feedback, &n);
 
@@ -37,7 +39,8 @@ static int guest_handle_feedback(Guest *g, GuestRequest *q, Frame *frame, GuestR
                 Feedback *copy;
 
                 /* Unless asked for all: what the attempts before this one left to do. */
-                if (!q->feedback->all && items[i]->attempt + 1 < g->shim->attempt && items[i]->attempt != 0)
+                if (!q->feedback->all && items[i]->attempt + 1 < g->shim->attempt &&
+                    items[i]->attempt != 0)
                         continue;
                 copy = message_copy(&items[i]->base);
                 if (!copy || message_append(&r->items, &r->n_items, copy) < 0)
@@ -46,13 +49,15 @@ static int guest_handle_feedback(Guest *g, GuestRequest *q, Frame *frame, GuestR
         return 0;
 }
 
-static int guest_handle_artifact(Guest *g, GuestRequest *q, Frame *frame, GuestResponse *answer, Error **reterr) {
+static int guest_handle_artifact(
+        Guest *g, GuestRequest *q, Frame *frame, GuestResponse *answer, Error **reterr) {
         _cleanup_message_ Artifact *artifact = NULL;
         Carrel__V1__GuestArtifactResponse *r;
         int k;
 
         if (frame->n_fds != 1)
-                return error_refuse(reterr, EINVAL, NULL, "an artifact comes with one descriptor, not %zu", frame->n_fds);
+                return error_refuse(reterr, EINVAL, NULL,
+                                    "an artifact comes with one descriptor, not %zu", frame->n_fds);
         k = shim_publish(g->shim, frame->fds[0], q->artifact->name, "guest", &artifact, reterr);
         if (k < 0)
                 return k;
@@ -71,7 +76,8 @@ static int guest_report(Shim *s, const char *text, Error **reterr) {
         _cleanup_free_ char *masked = NULL;
 
         if (strlen(text) > GUEST_MAX_REPORT)
-                return error_refuse(reterr, E2BIG, "publish it as an artifact", "a status report is at most %d bytes", GUEST_MAX_REPORT);
+                return error_refuse(reterr, E2BIG, "publish it as an artifact",
+                                    "a status report is at most %d bytes", GUEST_MAX_REPORT);
         masked = mask_string(s->mask, text);
         if (!masked)
                 return error_set(reterr, ENOMEM, "cannot report");
@@ -82,14 +88,16 @@ static int guest_report(Shim *s, const char *text, Error **reterr) {
         return 0;
 }
 
-static int guest_handle_status(Guest *g, GuestRequest *q, Frame *frame, GuestResponse *answer, Error **reterr) {
+static int guest_handle_status(
+        Guest *g, GuestRequest *q, Frame *frame, GuestResponse *answer, Error **reterr) {
         Carrel__V1__GuestStatus *r = message_new(&carrel__v1__guest_status__descriptor);
         Shim *s = g->shim;
         uint64_t used = clock_boottime_us() - s->started_us;
 
         answer->body_case = CARREL__V1__GUEST_RESPONSE__BODY_STATUS;
         answer->status = r;
-        if (!r || message_set_string(&r->run, s->run) < 0 || message_set_string(&r->name, s->plan->name) < 0 ||
+        if (!r || message_set_string(&r->run, s->run) < 0 ||
+            message_set_string(&r->name, s->plan->name) < 0 ||
             message_set_string(&r->prompt, s->plan->prompt) < 0)
                 return error_set(reterr, ENOMEM, "cannot answer");
         for (size_t i = 0; i < s->plan->n_grants; i++) {
@@ -107,19 +115,22 @@ static int guest_handle_status(Guest *g, GuestRequest *q, Frame *frame, GuestRes
 
 static const struct {
         Carrel__V1__GuestRequest__BodyCase body;
-        int (*handle)(Guest *g, GuestRequest *q, Frame *frame, GuestResponse *answer, Error **reterr);
+        int (*handle)(
+                Guest *g, GuestRequest *q, Frame *frame, GuestResponse *answer, Error **reterr);
 } guest_requests[] = {
-        { CARREL__V1__GUEST_REQUEST__BODY_FEEDBACK, guest_handle_feedback },
-        { CARREL__V1__GUEST_REQUEST__BODY_ARTIFACT, guest_handle_artifact },
-        { CARREL__V1__GUEST_REQUEST__BODY_STATUS, guest_handle_status },
+        {CARREL__V1__GUEST_REQUEST__BODY_FEEDBACK, guest_handle_feedback},
+        {CARREL__V1__GUEST_REQUEST__BODY_ARTIFACT, guest_handle_artifact},
+        {CARREL__V1__GUEST_REQUEST__BODY_STATUS, guest_handle_status},
 };
 
 static int guest_frame(Connection *c, Frame *frame, void *data) {
         _cleanup_message_ GuestRequest *q = NULL;
-        _cleanup_message_ GuestResponse *answer = message_new(&carrel__v1__guest_response__descriptor);
+        _cleanup_message_ GuestResponse *answer =
+                message_new(&carrel__v1__guest_response__descriptor);
         _cleanup_error_ Error *error = NULL;
         Guest *g = data;
-        int r = message_unpack(&carrel__v1__guest_request__descriptor, frame->data, frame->size, (void **)&q);
+        int r = message_unpack(&carrel__v1__guest_request__descriptor, frame->data, frame->size,
+                               (void **)&q);
 
         if (r < 0 || !answer)
                 return r < 0 ? r : -ENOMEM;
@@ -145,8 +156,9 @@ static void guest_closed(Connection *c, const Error *why, void *data) {
 }
 
 static int guest_accept(sd_event_source *source, int fd, uint32_t revents, void *data) {
-        static const ConnectionHandlers handlers = { .frame = guest_frame, .closed = guest_closed };
-        static const ConnectionLimits limits = { .max_frame = 64 * KIB, .max_fds = 1, .max_queue = 32 * MIB };
+        static const ConnectionHandlers handlers = {.frame = guest_frame, .closed = guest_closed};
+        static const ConnectionLimits limits = {
+                .max_frame = 64 * KIB, .max_fds = 1, .max_queue = 32 * MIB};
         Shim *s = data;
         int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         Guest *g;
@@ -173,6 +185,7 @@ int guest_listen(Shim *s, Error **reterr) {
         int r = fd_set_nonblocking(s->guest_listen_fd, 1);
 
         if (r >= 0)
-                r = sd_event_add_io(s->event, &s->guest_source, s->guest_listen_fd, EPOLLIN, guest_accept, s);
+                r = sd_event_add_io(s->event, &s->guest_source, s->guest_listen_fd, EPOLLIN,
+                                    guest_accept, s);
         return r < 0 ? error_set(reterr, -r, "cannot serve the guest socket") : 0;
 }

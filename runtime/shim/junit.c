@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define JUNIT_MAX_DEPTH 64
-#define JUNIT_MAX_TEXT (24 * KIB)    /* of all failures together */
+#define JUNIT_MAX_DEPTH   64
+#define JUNIT_MAX_TEXT    (24 * KIB) /* of all failures together */
 #define JUNIT_MAX_MESSAGE (2 * KIB)  /* of one failure's own text */
 
 typedef struct JunitParser {
@@ -14,9 +14,9 @@ typedef struct JunitParser {
         JunitReport report;
         unsigned depth;
         bool in_failure, refused;
-        bool failed;           /* the test case at hand was counted already */
-        char name[512];        /* of the test case at hand */
-        size_t message;        /* bytes of the failure at hand so far */
+        bool failed;    /* the test case at hand was counted already */
+        char name[512]; /* of the test case at hand */
+        size_t message; /* bytes of the failure at hand so far */
         FILE *out;
         char *text;
         size_t size;
@@ -57,7 +57,8 @@ static void XMLCALL junit_start(void *data, const XML_Char *element, const XML_C
 
                 p->report.tests++;
                 p->failed = false;
-                snprintf(p->name, sizeof p->name, "%s%s%s", class, *class ? "." : "", junit_attribute(attributes, "name"));
+                snprintf(p->name, sizeof p->name, "%s%s%s", class, *class ? "." : "",
+                         junit_attribute(attributes, "name"));
         } else if (strcmp(element, "failure") == 0 || strcmp(element, "error") == 0) {
                 junit_begin_failure(p, attributes);
         } else if (strcmp(element, "skipped") == 0) {
@@ -89,8 +90,14 @@ static void XMLCALL junit_characters(void *data, const XML_Char *text, int size)
 }
 
 /* A document that brings entities of its own is no report. */
-static void XMLCALL junit_entity(void *data, const XML_Char *name, int parameter, const XML_Char *value, int size,
-                                 const XML_Char *base, const XML_Char *system, const XML_Char *public,
+static void XMLCALL junit_entity(void *data,
+                                 const XML_Char *name,
+                                 int parameter,
+                                 const XML_Char *value,
+                                 int size,
+                                 const XML_Char *base,
+                                 const XML_Char *system,
+                                 const XML_Char *public,
                                  const XML_Char *notation) {
         JunitParser *p = data;
 
@@ -106,18 +113,20 @@ static int junit_run(JunitParser *p, const char *data, size_t size, Error **rete
         if (XML_Parse(p->xml, data, (int)size, XML_TRUE) == XML_STATUS_OK)
                 return 0;
         if (p->refused)
-                return error_refuse(reterr, E2BIG, NULL, "the JUnit report nests too deeply or declares entities");
+                return error_refuse(reterr, E2BIG, NULL,
+                                    "the JUnit report nests too deeply or declares entities");
         return error_refuse(reterr, EBADMSG, NULL, "the JUnit report is not XML: %lu:%lu: %s",
                             XML_GetCurrentLineNumber(p->xml), XML_GetCurrentColumnNumber(p->xml),
                             XML_ErrorString(XML_GetErrorCode(p->xml)));
 }
 
 int junit_parse(const char *data, size_t size, JunitReport *ret_report, Error **reterr) {
-        JunitParser p = { 0 };
+        JunitParser p = {0};
         int r;
 
         if (size > JUNIT_MAX_SIZE)
-                return error_refuse(reterr, E2BIG, NULL, "the JUnit report is larger than %lu MiB", JUNIT_MAX_SIZE / MIB);
+                return error_refuse(reterr, E2BIG, NULL, "the JUnit report is larger than %lu MiB",
+                                    JUNIT_MAX_SIZE / MIB);
         p.xml = XML_ParserCreate(NULL);
         p.out = open_memstream(&p.text, &p.size);
         if (!p.xml || !p.out)

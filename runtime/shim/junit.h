@@ -1,9 +1,9 @@
 /*
  * JUnit XML, the report format of most test runners, by expat
  *
- * Trust: written by the agent's own build. At most JUNIT_MAX_SIZE bytes, 64 levels, no entity of the document's
- * own (they can make a small file huge); what is kept of it is bounded too.
- * Source: https://github.com/testmoapp/junitxml describes the common ground of its dialects.
+ * Trust: written by the agent's own build. At most JUNIT_MAX_SIZE bytes, 64 levels, no entity of
+ * the document's own (they can make a small file huge); what is kept of it is bounded too. Source:
+ * https://github.com/testmoapp/junitxml describes the common ground of its dialects.
  */
 #pragma once
 

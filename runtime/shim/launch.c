@@ -25,21 +25,23 @@ typedef struct LaunchFds {
         int attach[3];
 } LaunchFds;
 
-static int launch_name_fds(const SpawnRequest *q, int *fds, size_t n_fds, LaunchFds *ret_fds, Error **reterr) {
+static int
+launch_name_fds(const SpawnRequest *q, int *fds, size_t n_fds, LaunchFds *ret_fds, Error **reterr) {
         size_t n_attach = !q->attach ? 0 : q->terminal ? 1 : 3, n_sources = 0;
 
         for (size_t i = 0; i < q->plan->n_mounts; i++)
                 n_sources += workspace_mount_needs_source(q->plan->mounts[i]);
         if (n_fds != 4 + n_sources + n_attach)
-                return error_refuse(reterr, EPROTO, "this is a defect in carrel", "a shim was asked for with %zu descriptors, not %zu",
-                                    n_fds, 4 + n_sources + n_attach);
+                return error_refuse(reterr, EPROTO, "this is a defect in carrel",
+                                    "a shim was asked for with %zu descriptors, not %zu", n_fds,
+                                    4 + n_sources + n_attach);
         *ret_fds = (LaunchFds){
                 .run = fds[0],
                 .empty = fds[1],
                 .spool = fds[2],
                 .sources = fds + 3,
                 .n_sources = n_sources,
-                .attach = { -EBADF, -EBADF, -EBADF },
+                .attach = {-EBADF, -EBADF, -EBADF},
                 .link = fds[n_fds - 1],
         };
         for (size_t i = 0; i < n_attach; i++)
@@ -47,19 +49,25 @@ static int launch_name_fds(const SpawnRequest *q, int *fds, size_t n_fds, Launch
         return 0;
 }
 
-/* Where a supervisor that comes later finds this shim: a socket in the run's directory, for root only. */
+/* Where a supervisor that comes later finds this shim: a socket in the run's directory, for root
+ * only. */
 static int launch_listen(int run_fd, Error **reterr) {
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-        snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/" LAUNCH_SOCKET, run_fd);
-        if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || fchmodat(run_fd, LAUNCH_SOCKET, 0600, 0) < 0 ||
-            listen(fd, 4) < 0)
+        snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/" LAUNCH_SOCKET,
+                 run_fd);
+        if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+            fchmodat(run_fd, LAUNCH_SOCKET, 0600, 0) < 0 || listen(fd, 4) < 0)
                 return error_set(reterr, errno, "cannot make the shim's socket");
         return TAKE_FD(fd);
 }
 
-static int launch_workspace(const LaunchKit *kit, const SpawnRequest *q, const LaunchFds *fds, ShimSpec *spec, Error **reterr) {
+static int launch_workspace(const LaunchKit *kit,
+                            const SpawnRequest *q,
+                            const LaunchFds *fds,
+                            ShimSpec *spec,
+                            Error **reterr) {
         _cleanup_close_ int control = -EBADF;
         WorkspaceSpec workspace;
         int ends[2], r;
@@ -72,7 +80,8 @@ static int launch_workspace(const LaunchKit *kit, const SpawnRequest *q, const L
         if (spec->listen_fd < 0)
                 return spec->listen_fd;
         spec->guest_listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (spec->guest_listen_fd < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        if (spec->guest_listen_fd < 0 ||
+            socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
                 return error_set(reterr, errno, "cannot make the workspace's sockets");
         spec->init_fd = ends[0];
         control = ends[1];
@@ -94,9 +103,14 @@ static int launch_workspace(const LaunchKit *kit, const SpawnRequest *q, const L
 }
 
 /* What is left of privilege and of the host goes; the spool, the sockets and the counters stay. */
-static int launch_confine(const LaunchKit *kit, const SpawnRequest *q, const LaunchFds *fds, ShimSpec *spec, Error **reterr) {
+static int launch_confine(const LaunchKit *kit,
+                          const SpawnRequest *q,
+                          const LaunchFds *fds,
+                          ShimSpec *spec,
+                          Error **reterr) {
         const Carrel__V1__PlanLimits *limits = q->plan->limits;
-        uint64_t file_size = limits->log_bytes + limits->artifact_bytes + 256 * MIB; /* and room for events */
+        uint64_t file_size =
+                limits->log_bytes + limits->artifact_bytes + 256 * MIB; /* and room for events */
 
         fd_close(fds->run);
         for (size_t i = 0; i < fds->n_sources; i++)
@@ -121,16 +135,19 @@ static void launch_prepare_process(void) {
 }
 
 _Noreturn void launch_shim(const LaunchKit *kit, SpawnRequest *request, int *fds, size_t n_fds) {
-        ShimSpec spec = { .request = request, .started_us = clock_boottime_us(), .init_pidfd = -EBADF };
+        ShimSpec spec = {
+                .request = request, .started_us = clock_boottime_us(), .init_pidfd = -EBADF};
         _cleanup_error_ Error *error = NULL;
-        LaunchFds named = { 0 };
+        LaunchFds named = {0};
 
         launch_prepare_process();
-        if (launch_name_fds(request, fds, n_fds, &named, &error) < 0 || spool_open(named.run, named.spool, &spec.spool, &error) < 0)
+        if (launch_name_fds(request, fds, n_fds, &named, &error) < 0 ||
+            spool_open(named.run, named.spool, &spec.spool, &error) < 0)
                 _exit(1); /* no spool, no words: the supervisor finds a run without a shim */
         spec.link_fd = named.link;
         memcpy(spec.attach_fds, named.attach, sizeof spec.attach_fds);
-        if (launch_workspace(kit, request, &named, &spec, &error) < 0 || launch_confine(kit, request, &named, &spec, &error) < 0) {
+        if (launch_workspace(kit, request, &named, &spec, &error) < 0 ||
+            launch_confine(kit, request, &named, &spec, &error) < 0) {
                 shim_report_failure(spec.spool, error);
                 _exit(1);
         }

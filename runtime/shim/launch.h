@@ -13,5 +13,6 @@ typedef struct LaunchKit {
         ConfineFilter filter;
 } LaunchKit;
 
-/** launch_shim() - in a fresh process: start the workspace, confine, serve until the run ends. Never returns. */
+/** launch_shim() - in a fresh process: start the workspace, confine, serve until the run ends.
+ * Never returns. */
 _Noreturn void launch_shim(const LaunchKit *kit, SpawnRequest *request, int *fds, size_t n_fds);

@@ -52,7 +52,7 @@ static int mask_add_value(Mask *m, const char *value, size_t size) {
         if (!copy)
                 return -ENOMEM;
         memcpy(copy, value, size);
-        m->values[m->n++] = (MaskValue){ copy, size };
+        m->values[m->n++] = (MaskValue){copy, size};
         m->longest = MAX_OF(m->longest, size);
         m->first[(unsigned char)value[0]] = true;
         return 0;
@@ -74,7 +74,8 @@ int mask_add(Mask *m, const char *value, size_t size) {
                 if (line >= MASK_MIN_LINE && line < size)
                         r = mask_add_value(m, value, line);
                 else if (!end && line >= MASK_MIN_LINE)
-                        r = mask_add_value(m, value, line); /* the last line, or the value again: harmless */
+                        r = mask_add_value(m, value,
+                                           line); /* the last line, or the value again: harmless */
                 value += MIN_OF(line + 1, size);
                 size -= MIN_OF(line + 1, size);
         }
@@ -144,7 +145,12 @@ static int mask_grow(char **data, size_t *room, size_t need) {
         return 0;
 }
 
-int mask_feed(MaskState *s, const char *data, size_t size, bool end, const char **ret_data, size_t *ret_size) {
+int mask_feed(MaskState *s,
+              const char *data,
+              size_t size,
+              bool end,
+              const char **ret_data,
+              size_t *ret_size) {
         const size_t mask_size = strlen(MASK_TEXT);
         size_t in = 0, out = 0;
 
@@ -182,7 +188,7 @@ int mask_feed(MaskState *s, const char *data, size_t size, bool end, const char 
 }
 
 char *mask_string(const Mask *m, const char *text) {
-        MaskState s = { .mask = m };
+        MaskState s = {.mask = m};
         const char *data;
         char *copy = NULL;
         size_t size;

@@ -1,10 +1,10 @@
 /*
  * Masking: credentials never stand in a log, an event or a client's stream
  *
- * Each value, and each line of one that is long enough to be telling, is replaced wherever it appears, also when
- * it arrives in pieces: a stream's last bytes are held back while they could be the beginning of a value.
- * Limit: the value as it is. An agent that encodes it first (base64, hex, reversed) is not stopped by this; its
- * network is what stops it.
+ * Each value, and each line of one that is long enough to be telling, is replaced wherever it
+ * appears, also when it arrives in pieces: a stream's last bytes are held back while they could be
+ * the beginning of a value. Limit: the value as it is. An agent that encodes it first (base64, hex,
+ * reversed) is not stopped by this; its network is what stops it.
  */
 #pragma once
 
@@ -13,7 +13,7 @@
 
 #include "base/error.h"
 
-#define MASK_TEXT "[masked]"
+#define MASK_TEXT      "[masked]"
 #define MASK_MIN_VALUE 4 /* shorter values cannot be told from ordinary text */
 
 typedef struct Mask Mask;
@@ -35,7 +35,12 @@ MaskState *mask_state_free(MaskState *s);
  *
  * Return: 0, -ENOMEM.
  */
-int mask_feed(MaskState *s, const char *data, size_t size, bool end, const char **ret_data, size_t *ret_size);
+int mask_feed(MaskState *s,
+              const char *data,
+              size_t size,
+              bool end,
+              const char **ret_data,
+              size_t *ret_size);
 
 /** mask_string() - a masked copy of a whole text. NULL when memory is out. */
 char *mask_string(const Mask *m, const char *text);

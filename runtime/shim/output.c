@@ -5,7 +5,7 @@
 
 #include "base/fd.h"
 
-#define OUTPUT_GATHER_US (25 * USEC_PER_MSEC)
+#define OUTPUT_GATHER_US    (25 * USEC_PER_MSEC)
 #define OUTPUT_MAX_SEGMENTS 256
 #define OUTPUT_MAX_GATHERED (1 * MIB) /* bytes that followers may lag behind */
 
@@ -25,15 +25,21 @@ static int output_timer(sd_event_source *s, uint64_t us, void *data) {
         return 0;
 }
 
-int output_new(sd_event *event, Spool *spool, uint64_t limit, OutputEmit emit, void *data, Output **ret_output,
+int output_new(sd_event *event,
+               Spool *spool,
+               uint64_t limit,
+               OutputEmit emit,
+               void *data,
+               Output **ret_output,
                Error **reterr) {
         Output *o = calloc(1, sizeof *o);
         int r;
 
         if (!o)
                 return error_set(reterr, ENOMEM, "cannot make the log");
-        *o = (Output){ .spool = spool, .limit = limit, .emit = emit, .data = data };
-        r = sd_event_add_time_relative(event, &o->timer, CLOCK_MONOTONIC, OUTPUT_GATHER_US, 1000, output_timer, o);
+        *o = (Output){.spool = spool, .limit = limit, .emit = emit, .data = data};
+        r = sd_event_add_time_relative(event, &o->timer, CLOCK_MONOTONIC, OUTPUT_GATHER_US, 1000,
+                                       output_timer, o);
         if (r >= 0)
                 r = sd_event_source_set_enabled(o->timer, SD_EVENT_OFF);
         if (r < 0) {
@@ -63,10 +69,15 @@ void output_flush(Output *o) {
         o->emit(&event, o->data);
 }
 
-static void output_add_segment(Output *o, uint32_t process, Carrel__V1__OutputStream stream, uint64_t offset, uint64_t size) {
+static void output_add_segment(Output *o,
+                               uint32_t process,
+                               Carrel__V1__OutputStream stream,
+                               uint64_t offset,
+                               uint64_t size) {
         OutputSegment *last = o->n_segments > 0 ? &o->segments[o->n_segments - 1] : NULL;
 
-        if (last && last->process == process && last->stream == stream && last->offset + last->length == offset) {
+        if (last && last->process == process && last->stream == stream &&
+            last->offset + last->length == offset) {
                 last->length += size;
                 return;
         }
@@ -95,7 +106,11 @@ static void output_report_limit(Output *o) {
         o->emit(&event, o->data);
 }
 
-void output_write(Output *o, uint32_t process, Carrel__V1__OutputStream stream, const void *bytes, size_t size) {
+void output_write(Output *o,
+                  uint32_t process,
+                  Carrel__V1__OutputStream stream,
+                  const void *bytes,
+                  size_t size) {
         uint64_t room = o->limit > o->spool->log_size ? o->limit - o->spool->log_size : 0;
         size_t keep = (size_t)MIN_OF(room, (uint64_t)size);
 

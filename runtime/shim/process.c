@@ -1,11 +1,12 @@
 /*
- * The process that runs: its output on the way to the log and to an attached client, its time limit, its end
+ * The process that runs: its output on the way to the log and to an attached client, its time
+ * limit, its end
  *
- * A process is done when it has exited and its streams have ended; what it left behind is killed first
- * (InitSweep), so a stream that a grandchild held open ends too.
+ * A process is done when it has exited and its streams have ended; what it left behind is killed
+ * first (InitSweep), so a stream that a grandchild held open ends too.
  *
- * Back-pressure: while an attached client has not taken what it was given, nothing more is read from that
- * stream; the pipe fills, and the program waits, as it would without carrel.
+ * Back-pressure: while an attached client has not taken what it was given, nothing more is read
+ * from that stream; the pipe fills, and the program waits, as it would without carrel.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +30,8 @@ typedef struct ProcessStream ProcessStream;
 
 static void process_check_done(Shim *s);
 
-/* ---- output ------------------------------------------------------------------------------------- */
+/* ---- output -------------------------------------------------------------------------------------
+ */
 
 static void process_stream_close(ProcessStream *st) {
         Process *p = st->process;
@@ -77,11 +79,14 @@ static void process_attach_flush(ProcessStream *st) {
                 }
         }
         if (st->source)
-                (void)sd_event_source_set_enabled(st->source, st->pending_size > 0 ? SD_EVENT_OFF : SD_EVENT_ON);
+                (void)sd_event_source_set_enabled(st->source, st->pending_size > 0 ? SD_EVENT_OFF
+                                                                                   : SD_EVENT_ON);
         if (st->pending_size > 0 && !st->attach_source && st->attach_fd >= 0)
-                (void)sd_event_add_io(st->shim->event, &st->attach_source, st->attach_fd, EPOLLOUT, process_attach_ready, st);
+                (void)sd_event_add_io(st->shim->event, &st->attach_source, st->attach_fd, EPOLLOUT,
+                                      process_attach_ready, st);
         else if (st->attach_source)
-                (void)sd_event_source_set_enabled(st->attach_source, st->pending_size > 0 ? SD_EVENT_ON : SD_EVENT_OFF);
+                (void)sd_event_source_set_enabled(
+                        st->attach_source, st->pending_size > 0 ? SD_EVENT_ON : SD_EVENT_OFF);
 }
 
 static int process_attach_ready(sd_event_source *source, int fd, uint32_t revents, void *data) {
@@ -153,11 +158,13 @@ static int process_stream_ready(sd_event_source *source, int fd, uint32_t revent
         return 0;
 }
 
-static int process_stream_open(Shim *s, Process *p, size_t i, int fd, Carrel__V1__OutputStream stream, int attach_fd) {
+static int process_stream_open(
+        Shim *s, Process *p, size_t i, int fd, Carrel__V1__OutputStream stream, int attach_fd) {
         ProcessStream *st = &p->streams[i];
         int r;
 
-        *st = (ProcessStream){ .process = p, .shim = s, .fd = fd, .stream = stream, .attach_fd = attach_fd };
+        *st = (ProcessStream){
+                .process = p, .shim = s, .fd = fd, .stream = stream, .attach_fd = attach_fd};
         p->n_open++;
         st->mask = mask_state_new(s->mask);
         if (!st->mask)
@@ -170,7 +177,8 @@ static int process_stream_open(Shim *s, Process *p, size_t i, int fd, Carrel__V1
         return r;
 }
 
-/* ---- input of a terminal ------------------------------------------------------------------------ */
+/* ---- input of a terminal ------------------------------------------------------------------------
+ */
 
 /* What the client types; bounded by what the terminal takes. */
 static int process_input_ready(sd_event_source *source, int fd, uint32_t revents, void *data) {
@@ -194,14 +202,18 @@ static int process_input_ready(sd_event_source *source, int fd, uint32_t revents
 }
 
 static int process_open_terminal(Shim *s, Process *p, int master) {
-        int r = process_stream_open(s, p, 0, master, CARREL__V1__OUTPUT_STREAM__OUTPUT_STREAM_TERMINAL, s->attach_fds[0]);
+        int r = process_stream_open(s, p, 0, master,
+                                    CARREL__V1__OUTPUT_STREAM__OUTPUT_STREAM_TERMINAL,
+                                    s->attach_fds[0]);
 
         if (r < 0)
                 return r;
-        return sd_event_add_io(s->event, &p->input_source, s->attach_fds[0], EPOLLIN, process_input_ready, s);
+        return sd_event_add_io(s->event, &p->input_source, s->attach_fds[0], EPOLLIN,
+                               process_input_ready, s);
 }
 
-/* ---- start -------------------------------------------------------------------------------------- */
+/* ---- start --------------------------------------------------------------------------------------
+ */
 
 static int process_input_file(const char *text) {
         return fd_memfd_sealed("carrel-input", text, strlen(text));
@@ -232,10 +244,12 @@ static int process_timeout(sd_event_source *source, uint64_t us, void *data) {
         return 0;
 }
 
-/* Pipes for stdout and stderr; the program's ends are put into @fds for the request and closed by the caller. */
+/* Pipes for stdout and stderr; the program's ends are put into @fds for the request and closed by
+ * the caller. */
 static int process_open_pipes(Shim *s, Process *p, bool attach, int fds[static 3]) {
-        static const Carrel__V1__OutputStream streams[] = { CARREL__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDOUT,
-                                                            CARREL__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDERR };
+        static const Carrel__V1__OutputStream streams[] = {
+                CARREL__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDOUT,
+                CARREL__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDERR};
 
         for (size_t i = 0; i < 2; i++) {
                 int ends[2], r;
@@ -243,7 +257,8 @@ static int process_open_pipes(Shim *s, Process *p, bool attach, int fds[static 3
                 if (pipe2(ends, O_CLOEXEC) < 0)
                         return -errno;
                 fds[i + 1] = ends[1];
-                r = process_stream_open(s, p, i, ends[0], streams[i], attach ? s->attach_fds[i + 1] : -EBADF);
+                r = process_stream_open(s, p, i, ends[0], streams[i],
+                                        attach ? s->attach_fds[i + 1] : -EBADF);
                 if (r < 0)
                         return r;
         }
@@ -265,17 +280,20 @@ static void process_emit_started(Shim *s, const Process *p) {
         free(check);
 }
 
-static int process_request(Shim *s, Process *p, const PlanProcess *command, const char *input, bool attach) {
+static int
+process_request(Shim *s, Process *p, const PlanProcess *command, const char *input, bool attach) {
         Carrel__V1__InitSpawn spawn = CARREL__V1__INIT_SPAWN__INIT;
         InitRequest request = CARREL__V1__INIT_REQUEST__INIT;
-        int fds[3] = { -EBADF, -EBADF, -EBADF }, r = 0;
+        int fds[3] = {-EBADF, -EBADF, -EBADF}, r = 0;
         bool terminal = attach && s->terminal;
 
         if (!terminal)
                 r = process_open_pipes(s, p, attach, fds);
         if (r >= 0 && !terminal) {
-                /* The client's own pipe, or a sealed copy of the input: nothing that the program could write to. */
-                fds[0] = attach ? fcntl(s->attach_fds[0], F_DUPFD_CLOEXEC, 3) : process_input_file(input ?: "");
+                /* The client's own pipe, or a sealed copy of the input: nothing that the program
+                 * could write to. */
+                fds[0] = attach ? fcntl(s->attach_fds[0], F_DUPFD_CLOEXEC, 3)
+                                : process_input_file(input ?: "");
                 r = fds[0] < 0 ? -EBADF : 0;
         }
         if (r >= 0) {
@@ -290,8 +308,13 @@ static int process_request(Shim *s, Process *p, const PlanProcess *command, cons
         return r;
 }
 
-int process_start(Shim *s, Carrel__V1__ProcessKind kind, const char *check, const PlanProcess *command,
-                  const char *input, bool attach, Error **reterr) {
+int process_start(Shim *s,
+                  Carrel__V1__ProcessKind kind,
+                  const char *check,
+                  const PlanProcess *command,
+                  const char *input,
+                  bool attach,
+                  Error **reterr) {
         _cleanup_(process_freep) Process *p = calloc(1, sizeof *p);
         int r;
 
@@ -302,9 +325,10 @@ int process_start(Shim *s, Carrel__V1__ProcessKind kind, const char *check, cons
         p->kind = kind;
         p->check = check;
         p->started_us = clock_boottime_us();
-        r = command->timeout_us == 0 ? 0
-                                     : sd_event_add_time_relative(s->event, &p->timer, CLOCK_BOOTTIME, command->timeout_us,
-                                                                  0, process_timeout, s);
+        r = command->timeout_us == 0
+                    ? 0
+                    : sd_event_add_time_relative(s->event, &p->timer, CLOCK_BOOTTIME,
+                                                 command->timeout_us, 0, process_timeout, s);
         if (r >= 0)
                 r = process_request(s, p, command, input, attach);
         if (r < 0)
@@ -334,7 +358,8 @@ void process_spawned(Shim *s, const Carrel__V1__InitSpawned *spawned, Frame *fra
         process_check_done(s);
 }
 
-/* ---- end ---------------------------------------------------------------------------------------- */
+/* ---- end ----------------------------------------------------------------------------------------
+ */
 
 void process_signal(Shim *s, int signal) {
         Carrel__V1__InitSignal body = CARREL__V1__INIT_SIGNAL__INIT;
@@ -370,8 +395,8 @@ void process_stop(Shim *s) {
                 return;
         process_signal(s, SIGTERM);
         /* If even the timer fails, there is no grace. */
-        if (sd_event_add_time_relative(s->event, &p->kill_timer, CLOCK_BOOTTIME, s->plan->limits->stop_grace_us, 0,
-                                       process_kill, s) < 0)
+        if (sd_event_add_time_relative(s->event, &p->kill_timer, CLOCK_BOOTTIME,
+                                       s->plan->limits->stop_grace_us, 0, process_kill, s) < 0)
                 process_sweep(s);
 }
 
@@ -387,8 +412,8 @@ void process_exited(Shim *s, const Carrel__V1__InitExited *exited) {
 }
 
 void process_resize(Shim *s, const WindowSize *size) {
-        struct winsize window = { .ws_row = (unsigned short)MIN_OF(size->rows, 0xffffu),
-                                  .ws_col = (unsigned short)MIN_OF(size->columns, 0xffffu) };
+        struct winsize window = {.ws_row = (unsigned short)MIN_OF(size->rows, 0xffffu),
+                                 .ws_col = (unsigned short)MIN_OF(size->columns, 0xffffu)};
 
         if (s->process && s->terminal && s->process->streams[0].fd >= 0)
                 (void)ioctl(s->process->streams[0].fd, TIOCSWINSZ, &window);
@@ -402,11 +427,11 @@ static void process_emit_exited(Shim *s, const Process *p, bool oom) {
         exited.exit_status = WIFEXITED(p->wait_status) ? (uint32_t)WEXITSTATUS(p->wait_status) : 0;
         exited.signal = WIFSIGNALED(p->wait_status) ? (uint32_t)WTERMSIG(p->wait_status) : 0;
         exited.duration_us = clock_boottime_us() - p->started_us;
-        exited.reason = p->error                          ? CARREL__V1__REASON__REASON_SETUP_FAILED
-                        : p->timed_out                    ? CARREL__V1__REASON__REASON_TIMEOUT
-                        : oom && p->wait_status           ? CARREL__V1__REASON__REASON_OUT_OF_MEMORY
-                        : p->wait_status                  ? CARREL__V1__REASON__REASON_HARNESS_FAILED
-                                                          : CARREL__V1__REASON__REASON_DONE;
+        exited.reason = p->error                ? CARREL__V1__REASON__REASON_SETUP_FAILED
+                        : p->timed_out          ? CARREL__V1__REASON__REASON_TIMEOUT
+                        : oom && p->wait_status ? CARREL__V1__REASON__REASON_OUT_OF_MEMORY
+                        : p->wait_status        ? CARREL__V1__REASON__REASON_HARNESS_FAILED
+                                                : CARREL__V1__REASON__REASON_DONE;
         event.body_case = CARREL__V1__EVENT__BODY_PROCESS_EXITED;
         event.process_exited = &exited;
         if (p->kind == CARREL__V1__PROCESS_KIND__PROCESS_KIND_HARNESS) {

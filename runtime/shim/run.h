@@ -9,10 +9,10 @@ typedef struct ShimSpec {
         Spool *spool;
         CgroupOpen cgroup;
         int attach_fds[3];
-        int link_fd;         /* to the supervisor that asked */
-        int listen_fd;       /* where a later one comes in */
+        int link_fd;   /* to the supervisor that asked */
+        int listen_fd; /* where a later one comes in */
         int guest_listen_fd;
-        int init_fd;         /* our end of init's control socket */
+        int init_fd; /* our end of init's control socket */
         int init_pidfd;
         Error *degraded;     /* what the host could not give, or NULL */
         uint64_t started_us; /* boottime, before the first system call of the set-up */
@@ -21,5 +21,6 @@ typedef struct ShimSpec {
 /** shim_run() - confined: serve until the run has ended and its workspace is gone. */
 void shim_run(ShimSpec *spec);
 
-/** shim_report_failure() - the run could not be started: the only event that the spool will ever hold. */
+/** shim_report_failure() - the run could not be started: the only event that the spool will ever
+ * hold. */
 void shim_report_failure(Spool *spool, const Error *error);

@@ -17,7 +17,8 @@
 
 #define SHIM_MAX_ARTIFACT_NAME 128
 
-/* ---- events ------------------------------------------------------------------------------------- */
+/* ---- events -------------------------------------------------------------------------------------
+ */
 
 void shim_emit(Shim *s, Event *event) {
         /* Order in the journal is order of writing: what was printed comes first. */
@@ -44,7 +45,8 @@ void shim_set_state(Shim *s, RunState state) {
         shim_emit(s, &event);
 }
 
-static void shim_emit_limit(Shim *s, const char *limit, uint64_t value, uint64_t count, const char *consequence) {
+static void shim_emit_limit(
+        Shim *s, const char *limit, uint64_t value, uint64_t count, const char *consequence) {
         Carrel__V1__LimitHit hit = CARREL__V1__LIMIT_HIT__INIT;
         Event event = CARREL__V1__EVENT__INIT;
         _cleanup_free_ char *name = strdup(limit), *text = strdup(consequence);
@@ -66,8 +68,8 @@ bool shim_check_limits(Shim *s) {
         bool killed = oom > s->oom_kills;
 
         if (killed)
-                shim_emit_limit(s, "resources.memory", s->plan->cgroup->memory_bytes, oom - s->oom_kills,
-                                "the kernel killed a process of the workspace");
+                shim_emit_limit(s, "resources.memory", s->plan->cgroup->memory_bytes,
+                                oom - s->oom_kills, "the kernel killed a process of the workspace");
         if (pids > s->pids_hits)
                 shim_emit_limit(s, "resources.pids", s->plan->cgroup->pids, pids - s->pids_hits,
                                 "the workspace could not start another process");
@@ -102,32 +104,44 @@ void shim_report_failure(Spool *spool, const Error *error) {
         (void)spool_append(spool, &event, NULL);
 }
 
-/* ---- artifacts ---------------------------------------------------------------------------------- */
+/* ---- artifacts ----------------------------------------------------------------------------------
+ */
 
-static int shim_check_artifact(const Shim *s, int fd, const char *name, uint64_t *ret_size, Error **reterr) {
+static int
+shim_check_artifact(const Shim *s, int fd, const char *name, uint64_t *ret_size, Error **reterr) {
         const Carrel__V1__PlanLimits *limits = s->plan->limits;
         struct stat st;
 
         if (!*name || strlen(name) > SHIM_MAX_ARTIFACT_NAME || strchr(name, '/'))
-                return error_refuse(reterr, EINVAL, "use up to 128 bytes without '/'", "'%s' is no name for an artifact", name);
+                return error_refuse(reterr, EINVAL, "use up to 128 bytes without '/'",
+                                    "'%s' is no name for an artifact", name);
         for (const char *p = name; *p; p++)
                 if ((unsigned char)*p < 0x20 || *p == 0x7f)
-                        return error_refuse(reterr, EINVAL, "use printable characters", "an artifact's name has a control character");
+                        return error_refuse(reterr, EINVAL, "use printable characters",
+                                            "an artifact's name has a control character");
         if (fstat(fd, &st) < 0)
                 return error_set(reterr, errno, "cannot look at artifact '%s'", name);
         if (!S_ISREG(st.st_mode))
-                return error_refuse(reterr, EINVAL, "publish a regular file", "artifact '%s' is not a regular file", name);
+                return error_refuse(reterr, EINVAL, "publish a regular file",
+                                    "artifact '%s' is not a regular file", name);
         if (s->spool->artifacts_size + (uint64_t)st.st_size > limits->artifact_bytes)
-                return error_refuse(reterr, EFBIG, "publish less, or raise 'limits.artifact' in the policy",
-                                    "artifact '%s' of %ld bytes does not fit the run's limit of %lu", name, (long)st.st_size,
-                                    limits->artifact_bytes);
+                return error_refuse(
+                        reterr, EFBIG, "publish less, or raise 'limits.artifact' in the policy",
+                        "artifact '%s' of %ld bytes does not fit the run's limit of %lu", name,
+                        (long)st.st_size, limits->artifact_bytes);
         if (grants_leaked_in(s, fd))
-                return error_refuse(reterr, EPERM, "publish a file without it", "artifact '%s' holds the value of a credential", name);
+                return error_refuse(reterr, EPERM, "publish a file without it",
+                                    "artifact '%s' holds the value of a credential", name);
         *ret_size = (uint64_t)st.st_size;
         return 0;
 }
 
-static int shim_copy_artifact(Shim *s, int fd, uint64_t size, const char *name, char ret_text[static DIGEST_TEXT_SIZE], Error **reterr) {
+static int shim_copy_artifact(Shim *s,
+                              int fd,
+                              uint64_t size,
+                              const char *name,
+                              char ret_text[static DIGEST_TEXT_SIZE],
+                              Error **reterr) {
         uint8_t digest[DIGEST_SIZE];
         int r = digest_copy(fd, 0, size, s->spool->artifacts_fd, digest, NULL);
 
@@ -140,7 +154,12 @@ static int shim_copy_artifact(Shim *s, int fd, uint64_t size, const char *name, 
         return 0;
 }
 
-int shim_publish(Shim *s, int fd, const char *name, const char *origin, Artifact **ret_artifact, Error **reterr) {
+int shim_publish(Shim *s,
+                 int fd,
+                 const char *name,
+                 const char *origin,
+                 Artifact **ret_artifact,
+                 Error **reterr) {
         Carrel__V1__ArtifactPublished published = CARREL__V1__ARTIFACT_PUBLISHED__INIT;
         _cleanup_message_ Artifact *artifact = message_new(&carrel__v1__artifact__descriptor);
         Event event = CARREL__V1__EVENT__INIT;
@@ -149,14 +168,17 @@ int shim_publish(Shim *s, int fd, const char *name, const char *origin, Artifact
         int r;
 
         if (s->n_artifacts >= s->plan->limits->artifacts)
-                return error_refuse(reterr, ENOSPC, "publish less, or raise 'limits.artifacts' in the policy",
-                                    "artifact '%s' is one too many: the run may publish %u", name, s->plan->limits->artifacts);
+                return error_refuse(reterr, ENOSPC,
+                                    "publish less, or raise 'limits.artifacts' in the policy",
+                                    "artifact '%s' is one too many: the run may publish %u", name,
+                                    s->plan->limits->artifacts);
         r = shim_check_artifact(s, fd, name, &size, reterr);
         if (r == 0)
                 r = shim_copy_artifact(s, fd, size, name, digest, reterr);
         if (r < 0)
                 return r;
-        if (!artifact || message_set_string(&artifact->name, name) < 0 || message_set_string(&artifact->digest, digest) < 0 ||
+        if (!artifact || message_set_string(&artifact->name, name) < 0 ||
+            message_set_string(&artifact->digest, digest) < 0 ||
             message_set_string(&artifact->origin, origin) < 0)
                 return error_set(reterr, ENOMEM, "cannot publish '%s'", name);
         artifact->size_bytes = size;
@@ -177,16 +199,19 @@ int shim_publish(Shim *s, int fd, const char *name, const char *origin, Artifact
         return 0;
 }
 
-/* ---- init --------------------------------------------------------------------------------------- */
+/* ---- init ---------------------------------------------------------------------------------------
+ */
 
 void shim_init_send(Shim *s, InitRequest *request, const int *fds, size_t n_fds) {
         Error *error = NULL;
         int r = s->init ? connection_send(s->init, &request->base, fds, n_fds) : -EPIPE;
 
-        if (r == 0 || s->phase == PHASE_ENDED || r == -EPIPE) /* the end of the socket is seen by the loop */
+        if (r == 0 || s->phase == PHASE_ENDED ||
+            r == -EPIPE) /* the end of the socket is seen by the loop */
                 return;
         error_set(&error, -r, "cannot talk to the workspace's init");
-        attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED, CARREL__V1__REASON__REASON_INTERNAL, error);
+        attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED,
+                    CARREL__V1__REASON__REASON_INTERNAL, error);
 }
 
 static void shim_configure_init(Shim *s) {
@@ -218,7 +243,8 @@ static int shim_init_ready(Shim *s, InitEvent *e, Frame *frame) {
 }
 
 static int shim_init_failed(Shim *s, InitEvent *e, Frame *frame) {
-        attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED, CARREL__V1__REASON__REASON_SETUP_FAILED, error_from_message(e->failed));
+        attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED,
+                    CARREL__V1__REASON__REASON_SETUP_FAILED, error_from_message(e->failed));
         return 0;
 }
 
@@ -234,7 +260,7 @@ static int shim_init_exited(Shim *s, InitEvent *e, Frame *frame) {
 
 static int shim_init_opened(Shim *s, InitEvent *e, Frame *frame) {
         _cleanup_error_ Error *error = error_from_message(e->opened->error);
-        int (*opened)(Shim *s, int fd, const Error *error) = s->opened;
+        int (*opened)(Shim * s, int fd, const Error *error) = s->opened;
 
         if (e->opened->request != s->open_request || !opened || s->phase >= PHASE_ENDING)
                 return 0;
@@ -248,14 +274,17 @@ static const struct {
         Carrel__V1__InitEvent__BodyCase body;
         int (*handle)(Shim *s, InitEvent *e, Frame *frame);
 } shim_init_events[] = {
-        { CARREL__V1__INIT_EVENT__BODY_READY, shim_init_ready },     { CARREL__V1__INIT_EVENT__BODY_FAILED, shim_init_failed },
-        { CARREL__V1__INIT_EVENT__BODY_SPAWNED, shim_init_spawned }, { CARREL__V1__INIT_EVENT__BODY_EXITED, shim_init_exited },
-        { CARREL__V1__INIT_EVENT__BODY_OPENED, shim_init_opened },
+        {CARREL__V1__INIT_EVENT__BODY_READY, shim_init_ready},
+        {CARREL__V1__INIT_EVENT__BODY_FAILED, shim_init_failed},
+        {CARREL__V1__INIT_EVENT__BODY_SPAWNED, shim_init_spawned},
+        {CARREL__V1__INIT_EVENT__BODY_EXITED, shim_init_exited},
+        {CARREL__V1__INIT_EVENT__BODY_OPENED, shim_init_opened},
 };
 
 static int shim_init_frame(Connection *c, Frame *frame, void *data) {
         _cleanup_message_ InitEvent *e = NULL;
-        int r = message_unpack(&carrel__v1__init_event__descriptor, frame->data, frame->size, (void **)&e);
+        int r = message_unpack(&carrel__v1__init_event__descriptor, frame->data, frame->size,
+                               (void **)&e);
 
         if (r < 0)
                 return r;
@@ -276,15 +305,20 @@ static void shim_init_closed(Connection *c, const Error *why, void *data) {
                 return;
         process_drop(s);
         if (memory)
-                error_refuse(&error, ENOMEM, "raise 'resources.memory' in the policy", "the workspace ran out of memory and was ended");
+                error_refuse(&error, ENOMEM, "raise 'resources.memory' in the policy",
+                             "the workspace ran out of memory and was ended");
         else
-                error_refuse(&error, ECONNRESET, "see who killed it: the kernel's log, or an operator",
+                error_refuse(&error, ECONNRESET,
+                             "see who killed it: the kernel's log, or an operator",
                              "the workspace's process 1 ended before its run did");
         attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_ERRORED,
-                    memory ? CARREL__V1__REASON__REASON_OUT_OF_MEMORY : CARREL__V1__REASON__REASON_INIT_LOST, error);
+                    memory ? CARREL__V1__REASON__REASON_OUT_OF_MEMORY
+                           : CARREL__V1__REASON__REASON_INIT_LOST,
+                    error);
 }
 
-/* ---- supervisor --------------------------------------------------------------------------------- */
+/* ---- supervisor ---------------------------------------------------------------------------------
+ */
 
 static int shim_command_feedback(Shim *s, ShimCommand *q) {
         Carrel__V1__FeedbackReceived received = CARREL__V1__FEEDBACK_RECEIVED__INIT;
@@ -311,11 +345,16 @@ static int shim_command_stop(Shim *s, ShimCommand *q) {
         bool full = q->stop->reason == CARREL__V1__REASON__REASON_DISK_FULL;
         Error *error = NULL;
 
-        error_refuse(&error, full ? ENOSPC : ECANCELED, full ? "raise 'filesystem.disk' in the policy" : NULL, "%s",
+        error_refuse(&error, full ? ENOSPC : ECANCELED,
+                     full ? "raise 'filesystem.disk' in the policy" : NULL, "%s",
                      *q->stop->why ? q->stop->why : "the run was stopped");
         if (full)
-                shim_emit_limit(s, "filesystem.disk", s->plan->limits->disk_bytes, 1, "the run is ended");
-        attempt_end(s, full ? CARREL__V1__RUN_STATE__RUN_STATE_FAILED : CARREL__V1__RUN_STATE__RUN_STATE_STOPPED, q->stop->reason, error);
+                shim_emit_limit(s, "filesystem.disk", s->plan->limits->disk_bytes, 1,
+                                "the run is ended");
+        attempt_end(s,
+                    full ? CARREL__V1__RUN_STATE__RUN_STATE_FAILED
+                         : CARREL__V1__RUN_STATE__RUN_STATE_STOPPED,
+                    q->stop->reason, error);
         return 0;
 }
 
@@ -328,14 +367,15 @@ static const struct {
         Carrel__V1__ShimCommand__BodyCase body;
         int (*handle)(Shim *s, ShimCommand *q);
 } shim_commands[] = {
-        { CARREL__V1__SHIM_COMMAND__BODY_FEEDBACK, shim_command_feedback },
-        { CARREL__V1__SHIM_COMMAND__BODY_STOP, shim_command_stop },
-        { CARREL__V1__SHIM_COMMAND__BODY_RESIZE, shim_command_resize },
+        {CARREL__V1__SHIM_COMMAND__BODY_FEEDBACK, shim_command_feedback},
+        {CARREL__V1__SHIM_COMMAND__BODY_STOP, shim_command_stop},
+        {CARREL__V1__SHIM_COMMAND__BODY_RESIZE, shim_command_resize},
 };
 
 static int shim_supervisor_frame(Connection *c, Frame *frame, void *data) {
         _cleanup_message_ ShimCommand *q = NULL;
-        int r = message_unpack(&carrel__v1__shim_command__descriptor, frame->data, frame->size, (void **)&q);
+        int r = message_unpack(&carrel__v1__shim_command__descriptor, frame->data, frame->size,
+                               (void **)&q);
 
         if (r < 0)
                 return r;
@@ -355,8 +395,10 @@ static void shim_supervisor_closed(Connection *c, const Error *why, void *data) 
 }
 
 static int shim_link_supervisor(Shim *s, int fd, Error **reterr) {
-        static const ConnectionHandlers handlers = { .frame = shim_supervisor_frame, .closed = shim_supervisor_closed };
-        static const ConnectionLimits limits = { .max_frame = 256 * KIB, .max_fds = 0, .max_queue = 4 * KIB };
+        static const ConnectionHandlers handlers = {.frame = shim_supervisor_frame,
+                                                    .closed = shim_supervisor_closed};
+        static const ConnectionLimits limits = {
+                .max_frame = 256 * KIB, .max_fds = 0, .max_queue = 4 * KIB};
 
         s->supervisor = connection_free(s->supervisor); /* there is one at a time: the newest */
         return connection_new(s->event, fd, &limits, &handlers, s, &s->supervisor, reterr);
@@ -364,7 +406,7 @@ static int shim_link_supervisor(Shim *s, int fd, Error **reterr) {
 
 static int shim_accept_supervisor(sd_event_source *source, int fd, uint32_t revents, void *data) {
         int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-        struct ucred peer = { .uid = (uid_t)-1 };
+        struct ucred peer = {.uid = (uid_t)-1};
         socklen_t size = sizeof peer;
 
         if (client < 0)
@@ -376,20 +418,26 @@ static int shim_accept_supervisor(sd_event_source *source, int fd, uint32_t reve
         return 0;
 }
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------------------------------
+ */
 
 static int shim_run_timeout(sd_event_source *source, uint64_t us, void *data) {
         Error *error = NULL;
 
-        error_refuse(&error, ETIMEDOUT, "raise 'timeout' in the task", "the run did not end within its time limit");
-        attempt_end(data, CARREL__V1__RUN_STATE__RUN_STATE_TIMED_OUT, CARREL__V1__REASON__REASON_TIMEOUT, error);
+        error_refuse(&error, ETIMEDOUT, "raise 'timeout' in the task",
+                     "the run did not end within its time limit");
+        attempt_end(data, CARREL__V1__RUN_STATE__RUN_STATE_TIMED_OUT,
+                    CARREL__V1__REASON__REASON_TIMEOUT, error);
         return 0;
 }
 
 static int shim_connect(Shim *s, ShimSpec *spec, Error **reterr) {
-        static const ConnectionHandlers init_handlers = { .frame = shim_init_frame, .closed = shim_init_closed };
-        static const ConnectionLimits init_limits = { .max_frame = 64 * KIB, .max_fds = 1, .max_queue = 4 * MIB };
-        int r = connection_new(s->event, spec->init_fd, &init_limits, &init_handlers, s, &s->init, reterr);
+        static const ConnectionHandlers init_handlers = {.frame = shim_init_frame,
+                                                         .closed = shim_init_closed};
+        static const ConnectionLimits init_limits = {
+                .max_frame = 64 * KIB, .max_fds = 1, .max_queue = 4 * MIB};
+        int r = connection_new(s->event, spec->init_fd, &init_limits, &init_handlers, s, &s->init,
+                               reterr);
 
         if (r == 0)
                 r = shim_link_supervisor(s, spec->link_fd, reterr);
@@ -397,9 +445,11 @@ static int shim_connect(Shim *s, ShimSpec *spec, Error **reterr) {
                 r = guest_listen(s, reterr);
         if (r < 0)
                 return r;
-        r = sd_event_add_io(s->event, &s->listen_source, s->listen_fd, EPOLLIN, shim_accept_supervisor, s);
+        r = sd_event_add_io(s->event, &s->listen_source, s->listen_fd, EPOLLIN,
+                            shim_accept_supervisor, s);
         if (r >= 0)
-                r = sd_event_add_time_relative(s->event, &s->run_timer, CLOCK_BOOTTIME, s->plan->timeout_us, 0, shim_run_timeout, s);
+                r = sd_event_add_time_relative(s->event, &s->run_timer, CLOCK_BOOTTIME,
+                                               s->plan->timeout_us, 0, shim_run_timeout, s);
         return r < 0 ? error_set(reterr, -r, "cannot set up the shim") : 0;
 }
 
@@ -412,7 +462,8 @@ static int shim_make(Shim *s, ShimSpec *spec, Error **reterr) {
                 return error_set(reterr, ENOMEM, "cannot set up the shim");
         r = grants_new(s, spec->request->grants, spec->request->n_grants, &s->grants, reterr);
         if (r == 0)
-                r = output_new(s->event, s->spool, s->plan->limits->log_bytes, shim_emit_output, s, &s->output, reterr);
+                r = output_new(s->event, s->spool, s->plan->limits->log_bytes, shim_emit_output, s,
+                               &s->output, reterr);
         return r < 0 ? r : shim_connect(s, spec, reterr);
 }
 

@@ -1,21 +1,22 @@
 /*
  * The shim: a run's unprivileged companion
  *
- * Theory of operation. The zygote forks a process for each run; as the host's root it starts the workspace
- * (workspace_start()), then confines itself for good (confine.h) and only after that reads the first byte that
- * the workspace made. From then on it is one event loop:
+ * Theory of operation. The zygote forks a process for each run; as the host's root it starts the
+ * workspace (workspace_start()), then confines itself for good (confine.h) and only after that
+ * reads the first byte that the workspace made. From then on it is one event loop:
  *
  *      supervisor  commands come in; nothing goes out this way
- *      spool       events, the log and artifacts' bytes, in files that were opened before the confinement.
- *                  They are the truth: a supervisor that dies misses nothing, it reads on from where it was.
- *      init        processes are started, signalled and reaped through it
- *      guest       carrel-guest inside the workspace: feedback, artifacts, status
- *      attempts    the loop that the run is: harness, checks, feedback, again
+ *      spool       events, the log and artifacts' bytes, in files that were opened before the
+ * confinement. They are the truth: a supervisor that dies misses nothing, it reads on from where it
+ * was. init        processes are started, signalled and reaped through it guest       carrel-guest
+ * inside the workspace: feedback, artifacts, status attempts    the loop that the run is: harness,
+ * checks, feedback, again
  *
- * The shim is the parent of init: when it goes, the workspace goes; when the supervisor goes, both stay.
+ * The shim is the parent of init: when it goes, the workspace goes; when the supervisor goes, both
+ * stay.
  *
- * Trust: everything from inside the workspace is hostile; so is, to the supervisor, everything from here.
- *        The shim holds the run's credentials and no other secret.
+ * Trust: everything from inside the workspace is hostile; so is, to the supervisor, everything from
+ * here. The shim holds the run's credentials and no other secret.
  */
 #pragma once
 
@@ -38,10 +39,10 @@ typedef enum Phase {
         PHASE_STARTING, /* init has not said it is ready */
         PHASE_HARNESS,
         PHASE_CHECK,
-        PHASE_COLLECT,  /* files of the attempt are fetched */
-        PHASE_WAITING,  /* green; feedback from outside may come */
-        PHASE_ENDING,   /* the outcome stands; processes are given their grace */
-        PHASE_ENDED,    /* the workspace is gone or going */
+        PHASE_COLLECT, /* files of the attempt are fetched */
+        PHASE_WAITING, /* green; feedback from outside may come */
+        PHASE_ENDING,  /* the outcome stands; processes are given their grace */
+        PHASE_ENDED,   /* the workspace is gone or going */
 } Phase;
 
 struct Shim {
@@ -68,31 +69,32 @@ struct Shim {
         sd_event_source *guest_source;
         size_t n_guests;
 
-        int attach_fds[3];      /* the client's stdin, stdout, stderr, or its terminal in the first */
+        int attach_fds[3]; /* the client's stdin, stdout, stderr, or its terminal in the first */
         bool attach;
         WindowSize *terminal;
 
         Phase phase;
-        uint64_t started_us;    /* boottime */
+        uint64_t started_us; /* boottime */
         uint64_t setup_us;
         sd_event_source *run_timer, *wait_timer, *grace_timer;
-        Process *process;       /* the one that runs, or NULL */
+        Process *process; /* the one that runs, or NULL */
         uint32_t n_processes;
         uint32_t attempt, attempts_left;
-        size_t check;           /* index of the one at work */
-        bool check_red;         /* one of this attempt's checks failed */
-        size_t collect;         /* index of the artifact rule at work */
-        Outcome *outcome;       /* once it stands */
+        size_t check;     /* index of the one at work */
+        bool check_red;   /* one of this attempt's checks failed */
+        size_t collect;   /* index of the artifact rule at work */
+        Outcome *outcome; /* once it stands */
         Carrel__V1__Reason harness_reason;
         uint32_t exit_status, signal;
         uint32_t n_artifacts;
         uint64_t oom_kills, pids_hits; /* counters as last seen */
-        uint32_t open_request;  /* the InitOpen whose answer is waited for */
+        uint32_t open_request;         /* the InitOpen whose answer is waited for */
         int (*opened)(Shim *s, int fd, const Error *error);
         RunState state;
 };
 
-/** shim_emit() - write an event to the spool, where the supervisor finds it; nothing a caller could do if it fails. */
+/** shim_emit() - write an event to the spool, where the supervisor finds it; nothing a caller could
+ * do if it fails. */
 void shim_emit(Shim *s, Event *event);
 
 /** shim_set_state() - with an event, where it changes. */
@@ -102,12 +104,18 @@ void shim_set_state(Shim *s, RunState state);
 void shim_degraded(Shim *s, const Error *error);
 
 /** shim_publish() - one artifact from a regular file's descriptor; borrowed. */
-int shim_publish(Shim *s, int fd, const char *name, const char *origin, Artifact **ret_artifact, Error **reterr);
+int shim_publish(Shim *s,
+                 int fd,
+                 const char *name,
+                 const char *origin,
+                 Artifact **ret_artifact,
+                 Error **reterr);
 
 /** shim_init_send() - a request to init; what fails is found by the loop. */
 void shim_init_send(Shim *s, InitRequest *request, const int *fds, size_t n_fds);
 
-/** shim_check_limits() - emit LimitHit for counters that grew. Return: whether the kernel killed for memory. */
+/** shim_check_limits() - emit LimitHit for counters that grew. Return: whether the kernel killed
+ * for memory. */
 bool shim_check_limits(Shim *s);
 
 /* ---- attempt.c ---- */
@@ -121,7 +129,8 @@ void attempt_process_done(Shim *s, const Process *p);
 /** attempt_feedback() - something came from outside. */
 void attempt_feedback(Shim *s, const Feedback *f);
 
-/** attempt_end() - the run ends: ask what runs to stop, then kill. The first outcome stands. @error is consumed. */
+/** attempt_end() - the run ends: ask what runs to stop, then kill. The first outcome stands. @error
+ * is consumed. */
 void attempt_end(Shim *s, RunState state, Carrel__V1__Reason reason, Error *error);
 
 /* ---- process.c ---- */
@@ -129,32 +138,37 @@ void attempt_end(Shim *s, RunState state, Carrel__V1__Reason reason, Error *erro
 struct Process {
         uint32_t number;
         Carrel__V1__ProcessKind kind;
-        const char *check;      /* name, or NULL; of the plan */
+        const char *check; /* name, or NULL; of the plan */
         bool spawned, exited, timed_out, done;
         int wait_status;
         uint64_t started_us;
-        Error *error;           /* it could not be started */
-        size_t n_open;          /* output streams that may still bring something */
+        Error *error;  /* it could not be started */
+        size_t n_open; /* output streams that may still bring something */
         struct ProcessStream {
                 Process *process;
                 Shim *shim;
-                int fd;         /* ours: the pipe's reading end, or the terminal's master */
+                int fd; /* ours: the pipe's reading end, or the terminal's master */
                 sd_event_source *source;
                 Carrel__V1__OutputStream stream;
                 MaskState *mask;
-                int attach_fd;  /* borrowed: the client's end, or -EBADF */
+                int attach_fd; /* borrowed: the client's end, or -EBADF */
                 sd_event_source *attach_source;
                 uint8_t *pending; /* for the client; while there is some, nothing is read */
                 size_t pending_size;
         } streams[2];
-        char tail[8192];        /* the end of the output, for feedback */
+        char tail[8192]; /* the end of the output, for feedback */
         size_t tail_size;
         sd_event_source *timer, *kill_timer, *input_source;
 };
 
 /** process_start() - ask init for it; attempt_process_done() follows in any case. */
-int process_start(Shim *s, Carrel__V1__ProcessKind kind, const char *check, const PlanProcess *command,
-                  const char *input, bool attach, Error **reterr);
+int process_start(Shim *s,
+                  Carrel__V1__ProcessKind kind,
+                  const char *check,
+                  const PlanProcess *command,
+                  const char *input,
+                  bool attach,
+                  Error **reterr);
 void process_spawned(Shim *s, const Carrel__V1__InitSpawned *spawned, Frame *frame);
 void process_exited(Shim *s, const Carrel__V1__InitExited *exited);
 /** process_stop() - SIGTERM, and SIGKILL after the policy's grace. */
@@ -171,7 +185,8 @@ int grants_new(Shim *s, GrantValue *const *values, size_t n, Grants **ret_grants
 void grants_provide(Shim *s);
 /** grants_revoke() - at the end of an attempt's harness, or (@all) of the run. */
 void grants_revoke(Shim *s, bool all);
-/** grants_leaked_in() - whether a grant's value stands in the file; what cannot be looked at counts as leaked. */
+/** grants_leaked_in() - whether a grant's value stands in the file; what cannot be looked at counts
+ * as leaked. */
 bool grants_leaked_in(const Shim *s, int fd);
 Grants *grants_free(Grants *g);
 

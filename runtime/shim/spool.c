@@ -12,7 +12,7 @@
 #define SPOOL_OPEN_FLAGS (O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW)
 
 int spool_create(int run_fd, int *ret_events_fd, Error **reterr) {
-        static const char *const files[] = { SPOOL_ARTIFACTS, SPOOL_LOG };
+        static const char *const files[] = {SPOOL_ARTIFACTS, SPOOL_LOG};
         _cleanup_close_ int events = -EBADF;
 
         if (mkdirat(run_fd, SPOOL_DIR, 0700) < 0)
@@ -88,7 +88,8 @@ int spool_read(SpoolReader *r, Event **ret_event, Error **reterr) {
 
         if (n != (ssize_t)sizeof header)
                 return n < 0 ? error_set(reterr, errno, "cannot read the spool") : 0;
-        size = (size_t)header[0] << 24 | (size_t)header[1] << 16 | (size_t)header[2] << 8 | header[3];
+        size = (size_t)header[0] << 24 | (size_t)header[1] << 16 | (size_t)header[2] << 8 |
+               header[3];
         if (size > SPOOL_MAX_EVENT || header[4] || header[5] || header[6] || header[7])
                 return error_refuse(reterr, size > SPOOL_MAX_EVENT ? EMSGSIZE : EBADMSG, NULL,
                                     "the shim's spool holds no event at byte %ld", (long)r->offset);
@@ -99,7 +100,8 @@ int spool_read(SpoolReader *r, Event **ret_event, Error **reterr) {
         if (n != (ssize_t)size)
                 return n < 0 ? error_set(reterr, errno, "cannot read the spool") : 0;
         if (message_unpack(&carrel__v1__event__descriptor, data, size, &event) < 0)
-                return error_refuse(reterr, EBADMSG, NULL, "the shim's spool holds no event at byte %ld", (long)r->offset);
+                return error_refuse(reterr, EBADMSG, NULL,
+                                    "the shim's spool holds no event at byte %ld", (long)r->offset);
         r->offset += (off_t)(sizeof header + size);
         *ret_event = event;
         return 1;

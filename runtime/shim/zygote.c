@@ -34,7 +34,8 @@ static int zygote_prepare(const ZygoteSpec *spec, LaunchKit *ret_kit, Error **re
         return r < 0 ? r : confine_compile(&ret_kit->filter, reterr);
 }
 
-/* Nothing of the supervisor's, and no terminal, may reach a shim. Return: the socket's new number. */
+/* Nothing of the supervisor's, and no terminal, may reach a shim. Return: the socket's new number.
+ */
 static int zygote_clean_descriptors(int fd) {
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -75,8 +76,8 @@ static int zygote_serve(int fd, const LaunchKit *kit) {
         pid_t pid;
         int r;
 
-        r = frame_receive(fd, &carrel__v1__spawn_request__descriptor, FRAME_MAX_SIZE, (void **)&request, fds,
-                          FRAME_MAX_FDS, NULL);
+        r = frame_receive(fd, &carrel__v1__spawn_request__descriptor, FRAME_MAX_SIZE,
+                          (void **)&request, fds, FRAME_MAX_FDS, NULL);
         if (r < 0)
                 return r;
         while (n_fds < FRAME_MAX_FDS && fds[n_fds] >= 0)
@@ -96,13 +97,14 @@ static int zygote_serve(int fd, const LaunchKit *kit) {
 
 static _Noreturn void zygote_main(const ZygoteSpec *spec, int fd) {
         _cleanup_error_ Error *error = NULL;
-        LaunchKit kit = { 0 };
+        LaunchKit kit = {0};
         int r;
 
         fd = zygote_clean_descriptors(fd);
         (void)prctl(PR_SET_NAME, "carrel-zygote");
         (void)prctl(PR_SET_DUMPABLE, 0);
-        /* Its children are the runs' own: nobody here waits for them. A terminal's signals are the supervisor's. */
+        /* Its children are the runs' own: nobody here waits for them. A terminal's signals are the
+         * supervisor's. */
         (void)signal(SIGCHLD, SIG_IGN);
         (void)signal(SIGINT, SIG_IGN);
         (void)signal(SIGTERM, SIG_IGN);
@@ -137,7 +139,8 @@ int zygote_start(const ZygoteSpec *spec, int *ret_fd, Error **reterr) {
         close(ends[1]);
         if (pid < 0 || waitpid(pid, NULL, 0) < 0)
                 return error_set(reterr, errno, "cannot start the zygote");
-        r = frame_receive(ours, &carrel__v1__spawn_response__descriptor, 64 * KIB, (void **)&ready, NULL, 0, reterr);
+        r = frame_receive(ours, &carrel__v1__spawn_response__descriptor, 64 * KIB, (void **)&ready,
+                          NULL, 0, reterr);
         if (r < 0)
                 return error_wrap(reterr, r, "the zygote did not start");
         if (ready->error) {

@@ -1,9 +1,9 @@
 /*
  * The zygote: where shims come from
  *
- * Forked from the supervisor before it has read a configuration, a policy or a secret, with every library
- * mapped: so a shim costs one fork, runs no exec, and inherits nothing worth stealing. It waits for requests on
- * its one socket, forks, and forgets; it ends when the supervisor does.
+ * Forked from the supervisor before it has read a configuration, a policy or a secret, with every
+ * library mapped: so a shim costs one fork, runs no exec, and inherits nothing worth stealing. It
+ * waits for requests on its one socket, forks, and forgets; it ends when the supervisor does.
  */
 #pragma once
 

@@ -3,8 +3,9 @@
  *
  *      drain     what the spool still holds goes to the journal
  *      stop      processes and control groups, until the kernel has let go of them
- *      patch     if the run changed its source, carrel-patch writes the difference, confined, as an artifact
- *      close     the `finished` event, the index; then the layers, the id range and the spool are given back
+ *      patch     if the run changed its source, carrel-patch writes the difference, confined, as an
+ * artifact close     the `finished` event, the index; then the layers, the id range and the spool
+ * are given back
  *
  * Every step can be done again: a supervisor that dies here is followed by one that starts over.
  */
@@ -26,15 +27,16 @@
 #include "workspace/resources.h"
 #include "workspace/workspace.h"
 
-#define FINISH_RETRY_US (1 * USEC_PER_MSEC)
-#define FINISH_MAX_RETRIES 10000
+#define FINISH_RETRY_US         (1 * USEC_PER_MSEC)
+#define FINISH_MAX_RETRIES      10000
 #define FINISH_PATCH_TIMEOUT_US (120 * USEC_PER_SEC)
-#define FINISH_PATCH_NAME "workspace.patch"
-#define FINISH_PATCH_TRUNCATED 3 /* carrel-patch's status for a patch that had to end early */
+#define FINISH_PATCH_NAME       "workspace.patch"
+#define FINISH_PATCH_TRUNCATED  3 /* carrel-patch's status for a patch that had to end early */
 
 static void finish_schedule(LiveRun *r, uint64_t delay_us, sd_event_time_handler_t step);
 
-/* ---- close -------------------------------------------------------------------------------------- */
+/* ---- close --------------------------------------------------------------------------------------
+ */
 
 static void finish_lost_outcome(LiveRun *r) {
         Error *error = NULL;
@@ -42,7 +44,8 @@ static void finish_lost_outcome(LiveRun *r) {
         r->outcome = message_new(&carrel__v1__outcome__descriptor);
         if (!r->outcome)
                 return;
-        error_refuse(&error, ECONNRESET, "see who killed it: the kernel's log, or an operator", "the run's shim ended before its run did");
+        error_refuse(&error, ECONNRESET, "see who killed it: the kernel's log, or an operator",
+                     "the run's shim ended before its run did");
         r->outcome->state = CARREL__V1__RUN_STATE__RUN_STATE_ERRORED;
         r->outcome->reason = CARREL__V1__REASON__REASON_SHIM_LOST;
         r->outcome->attempts = r->info->attempt;
@@ -50,7 +53,8 @@ static void finish_lost_outcome(LiveRun *r) {
         error_free(error);
 }
 
-/* What nobody waits for: the record's last bytes reach the disk, layers and id range are given back. */
+/* What nobody waits for: the record's last bytes reach the disk, layers and id range are given
+ * back. */
 static int finish_give_back(LiveRun *r) {
         _cleanup_error_ Error *error = NULL;
 
@@ -83,7 +87,8 @@ static int finish_janitor(sd_event_source *source, uint64_t us, void *data) {
         if (pid == 0)
                 _exit(finish_give_back(r));
         r->helper_source = sd_event_source_disable_unref(r->helper_source);
-        if (pid > 0 && sd_event_add_child(r->sv->event, &r->helper_source, pid, WEXITED, finish_given_back, r) >= 0)
+        if (pid > 0 && sd_event_add_child(r->sv->event, &r->helper_source, pid, WEXITED,
+                                          finish_given_back, r) >= 0)
                 return 0;
         finish_give_back(r); /* no child to be had */
         finish_free(r);
@@ -108,7 +113,8 @@ static void finish_close(LiveRun *r) {
         finish_schedule(r, 0, finish_janitor);
 }
 
-/* ---- patch -------------------------------------------------------------------------------------- */
+/* ---- patch --------------------------------------------------------------------------------------
+ */
 
 static int finish_degraded(LiveRun *r, Error *error) {
         Carrel__V1__Degraded degraded = CARREL__V1__DEGRADED__INIT;
@@ -133,7 +139,8 @@ static void finish_store_patch(LiveRun *r) {
 
         if (fstat(r->patch_fd, &st) < 0 || st.st_size == 0)
                 return;
-        if (store_put(r->sv->artifacts_fd, r->patch_fd, 0, (uint64_t)st.st_size, NULL, &digest, &error) < 0) {
+        if (store_put(r->sv->artifacts_fd, r->patch_fd, 0, (uint64_t)st.st_size, NULL, &digest,
+                      &error) < 0) {
                 finish_degraded(r, error);
                 return;
         }
@@ -154,9 +161,11 @@ static int finish_patch_ended(sd_event_source *source, const siginfo_t *info, vo
 
         r->patch_timer = sd_event_source_disable_unref(r->patch_timer);
         if (!whole) {
-                error_refuse(&error, EIO, "the changes themselves are kept: carrel apply, carrel diff --stat",
+                error_refuse(&error, EIO,
+                             "the changes themselves are kept: carrel apply, carrel diff --stat",
                              "the run's patch is %s (carrel-patch ended with %d)",
-                             info->si_status == FINISH_PATCH_TRUNCATED ? "not complete" : "missing", info->si_status);
+                             info->si_status == FINISH_PATCH_TRUNCATED ? "not complete" : "missing",
+                             info->si_status);
                 finish_degraded(r, error);
         }
         if (whole || (info->si_code == CLD_EXITED && info->si_status == FINISH_PATCH_TRUNCATED))
@@ -172,7 +181,8 @@ static int finish_patch_timeout(sd_event_source *source, uint64_t us, void *data
         return 0;
 }
 
-/* carrel-patch's contract: 3 the original, 4 the changes, 5 an empty directory, stdout the patch. */
+/* carrel-patch's contract: 3 the original, 4 the changes, 5 an empty directory, stdout the patch.
+ */
 static _Noreturn void finish_patch_child(const LiveRun *r, int lower, int upper, int output) {
         const char *path = r->sv->paths.patch;
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -183,10 +193,11 @@ static _Noreturn void finish_patch_child(const LiveRun *r, int lower, int upper,
         lower = fcntl(lower, F_DUPFD_CLOEXEC, 16);
         upper = fcntl(upper, F_DUPFD_CLOEXEC, 16);
         output = fcntl(output, F_DUPFD_CLOEXEC, 16);
-        if (dup2(r->sv->empty_fd, 5) < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(null, 2) < 0 || dup2(lower, 3) < 0 ||
-            dup2(upper, 4) < 0 || syscall(SYS_close_range, 6, ~0U, 0) < 0)
+        if (dup2(r->sv->empty_fd, 5) < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 ||
+            dup2(null, 2) < 0 || dup2(lower, 3) < 0 || dup2(upper, 4) < 0 ||
+            syscall(SYS_close_range, 6, ~0U, 0) < 0)
                 _exit(126);
-        execle(path, "carrel-patch", (char *)NULL, (char *[]){ NULL });
+        execle(path, "carrel-patch", (char *)NULL, (char *[]){NULL});
         _exit(127);
 }
 
@@ -202,10 +213,11 @@ static int finish_start_patch(LiveRun *r, int lower, int upper, Error **reterr) 
                 finish_patch_child(r, lower, upper, r->patch_fd);
         if (pid < 0)
                 return error_set(reterr, errno, "cannot start carrel-patch");
-        k = sd_event_add_child(r->sv->event, &r->helper_source, pid, WEXITED, finish_patch_ended, r);
+        k = sd_event_add_child(r->sv->event, &r->helper_source, pid, WEXITED, finish_patch_ended,
+                               r);
         if (k >= 0)
-                k = sd_event_add_time_relative(r->sv->event, &r->patch_timer, CLOCK_MONOTONIC, FINISH_PATCH_TIMEOUT_US, 0,
-                                               finish_patch_timeout, r);
+                k = sd_event_add_time_relative(r->sv->event, &r->patch_timer, CLOCK_MONOTONIC,
+                                               FINISH_PATCH_TIMEOUT_US, 0, finish_patch_timeout, r);
         return k < 0 ? error_set(reterr, -k, "cannot wait for carrel-patch") : 0;
 }
 
@@ -227,21 +239,24 @@ static void finish_patch(LiveRun *r) {
         _cleanup_close_ int upper = -EBADF, lower = -EBADF;
         Error *error = NULL;
 
-        upper = openat(r->run_fd, WORKSPACE_LAYERS "/source/upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        upper = openat(r->run_fd, WORKSPACE_LAYERS "/source/upper",
+                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (upper < 0 || finish_directory_is_empty(upper)) { /* no source, or nothing was written */
                 finish_close(r);
                 return;
         }
         lower = open(r->info->source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (lower < 0)
-                error_set(&error, errno, "cannot open the original directory '%s'", r->info->source);
+                error_set(&error, errno, "cannot open the original directory '%s'",
+                          r->info->source);
         else if (finish_start_patch(r, lower, upper, &error) == 0)
                 return;
         finish_degraded(r, error);
         finish_close(r);
 }
 
-/* ---- release ------------------------------------------------------------------------------------ */
+/* ---- release ------------------------------------------------------------------------------------
+ */
 
 static int finish_release(sd_event_source *source, uint64_t us, void *data) {
         _cleanup_error_ Error *error = NULL;
@@ -265,8 +280,10 @@ static int finish_release(sd_event_source *source, uint64_t us, void *data) {
 
 static void finish_schedule(LiveRun *r, uint64_t delay_us, sd_event_time_handler_t step) {
         r->finish_timer = sd_event_source_disable_unref(r->finish_timer);
-        if (sd_event_add_time_relative(r->sv->event, &r->finish_timer, CLOCK_MONOTONIC, delay_us, 1, step, r) < 0)
-                log_line(LOG_LEVEL_ERROR, "run '%s' cannot be finished: out of memory", r->info->id);
+        if (sd_event_add_time_relative(r->sv->event, &r->finish_timer, CLOCK_MONOTONIC, delay_us, 1,
+                                       step, r) < 0)
+                log_line(LOG_LEVEL_ERROR, "run '%s' cannot be finished: out of memory",
+                         r->info->id);
 }
 
 void finish_begin(LiveRun *r) {

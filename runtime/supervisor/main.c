@@ -23,15 +23,17 @@
 #include "supervisor/supervisor.h"
 
 #define MAIN_STATE_DIR "/var/lib/carrel"
-#define MAIN_SOCKET "/run/carrel/control.sock"
+#define MAIN_SOCKET    "/run/carrel/control.sock"
 
-/* ---- where things are --------------------------------------------------------------------------- */
+/* ---- where things are ---------------------------------------------------------------------------
+ */
 
 /* Fills what no option has set. */
 static int main_find_paths(SupervisorPaths *p, Error **reterr) {
         p->init = place_find("runtime/init/carrel-init", CARREL_LIBEXEC_DIR "/carrel-init");
         p->guest = place_find("runtime/guest/carrel-guest", CARREL_LIBEXEC_DIR "/carrel-guest");
-        p->patch = place_find("runtime/workspace/patch/carrel-patch", CARREL_LIBEXEC_DIR "/carrel-patch");
+        p->patch = place_find("runtime/workspace/patch/carrel-patch",
+                              CARREL_LIBEXEC_DIR "/carrel-patch");
         if (!p->profiles)
                 p->profiles = place_find("policy/profiles", CARREL_DATA_DIR "/profiles");
         if (!p->images)
@@ -43,7 +45,8 @@ static int main_find_paths(SupervisorPaths *p, Error **reterr) {
         return 0;
 }
 
-/* ---- clients ------------------------------------------------------------------------------------ */
+/* ---- clients ------------------------------------------------------------------------------------
+ */
 
 static int main_accept(sd_event_source *source, int fd, uint32_t revents, void *data) {
         int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -56,12 +59,14 @@ static int main_accept(sd_event_source *source, int fd, uint32_t revents, void *
 
 /* One daemon a socket: the lock beside it says whether the one that is there is alive. */
 static int main_bind(const char *path, Error **reterr) {
-        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), lock = -EBADF;
-        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+                            lock = -EBADF;
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
         _cleanup_free_ char *lock_path = NULL, *dir = strdup(path);
 
         if (strlen(path) >= sizeof address.sun_path)
-                return error_refuse(reterr, ENAMETOOLONG, "choose a path of up to 107 bytes", "the socket's path '%s' is too long", path);
+                return error_refuse(reterr, ENAMETOOLONG, "choose a path of up to 107 bytes",
+                                    "the socket's path '%s' is too long", path);
         strcpy(address.sun_path, path);
         if (fd < 0 || !dir || asprintf(&lock_path, "%s.lock", path) < 0)
                 return error_set(reterr, ENOMEM, "cannot listen on '%s'", path);
@@ -74,10 +79,12 @@ static int main_bind(const char *path, Error **reterr) {
         if (lock < 0)
                 return error_set(reterr, errno, "cannot open '%s'", lock_path);
         if (flock(lock, LOCK_EX | LOCK_NB) < 0)
-                return error_refuse(reterr, EADDRINUSE, "stop it, or give this one another --socket",
+                return error_refuse(reterr, EADDRINUSE,
+                                    "stop it, or give this one another --socket",
                                     "another carreld listens on '%s' already", path);
         (void)unlink(path);
-        if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || chmod(path, 0600) < 0 || listen(fd, 128) < 0)
+        if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || chmod(path, 0600) < 0 ||
+            listen(fd, 128) < 0)
                 return error_set(reterr, errno, "cannot listen on '%s'", path);
         TAKE_FD(lock); /* held until the process ends */
         return TAKE_FD(fd);
@@ -86,14 +93,16 @@ static int main_bind(const char *path, Error **reterr) {
 static int main_listen(Supervisor *sv, Error **reterr) {
         int r;
 
-        sv->listen_fd = sd_listen_fds(1) == 1 ? SD_LISTEN_FDS_START : main_bind(sv->paths.socket, reterr);
+        sv->listen_fd =
+                sd_listen_fds(1) == 1 ? SD_LISTEN_FDS_START : main_bind(sv->paths.socket, reterr);
         if (sv->listen_fd < 0)
                 return sv->listen_fd;
         r = sd_event_add_io(sv->event, &sv->listen_source, sv->listen_fd, EPOLLIN, main_accept, sv);
         return r < 0 ? error_set(reterr, -r, "cannot listen") : 0;
 }
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------------------------------
+ */
 
 static int main_zygote_gone(sd_event_source *source, int fd, uint32_t revents, void *data) {
         Supervisor *sv = data;
@@ -102,7 +111,8 @@ static int main_zygote_gone(sd_event_source *source, int fd, uint32_t revents, v
         return sd_event_exit(sv->event, 1);
 }
 
-static int main_signalled(sd_event_source *source, const struct signalfd_siginfo *info, void *data) {
+static int
+main_signalled(sd_event_source *source, const struct signalfd_siginfo *info, void *data) {
         Supervisor *sv = data;
 
         /* Embedded, the client decides when the run ends. */
@@ -132,9 +142,11 @@ static int main_start_loop(Supervisor *sv, Error **reterr) {
         if (r >= 0)
                 r = sd_event_add_signal(sv->event, NULL, SIGINT, main_signalled, sv);
         if (r >= 0)
-                r = sd_event_add_io(sv->event, &sv->zygote_source, sv->zygote_fd, EPOLLHUP, main_zygote_gone, sv);
+                r = sd_event_add_io(sv->event, &sv->zygote_source, sv->zygote_fd, EPOLLHUP,
+                                    main_zygote_gone, sv);
         if (r >= 0)
-                r = sd_event_add_inotify(sv->event, &sv->inotify_source, sv->paths.state, IN_DELETE_SELF, main_state_gone, sv);
+                r = sd_event_add_inotify(sv->event, &sv->inotify_source, sv->paths.state,
+                                         IN_DELETE_SELF, main_state_gone, sv);
         return r < 0 ? error_set(reterr, -r, "cannot start the event loop") : 0;
 }
 
@@ -144,7 +156,7 @@ static int main_start(Supervisor *sv, int session_fd, Error **reterr) {
 
         if (r < 0)
                 return r;
-        zygote = (ZygoteSpec){ .init_path = sv->paths.init, .guest_path = sv->paths.guest };
+        zygote = (ZygoteSpec){.init_path = sv->paths.init, .guest_path = sv->paths.guest};
         r = zygote_start(&zygote, &sv->zygote_fd, reterr);
         if (r == 0)
                 r = cgroup_host_open(&sv->cgroup, reterr);
@@ -173,11 +185,14 @@ static void main_help(void) {
         puts("usage: carreld [--state-dir DIR] [--socket PATH] [--profiles DIR] [--images DIR]\n"
              "       carreld --session FD [--state-dir DIR]\n"
              "\n"
-             "The supervisor of carrel: accepts tasks, runs them in isolated workspaces, keeps their records.\n"
+             "The supervisor of carrel: accepts tasks, runs them in isolated workspaces, keeps "
+             "their records.\n"
              "\n"
-             "  --state-dir DIR  where records are kept (default " MAIN_STATE_DIR ", or $CARREL_STATE_DIR)\n"
+             "  --state-dir DIR  where records are kept (default " MAIN_STATE_DIR
+             ", or $CARREL_STATE_DIR)\n"
              "  --socket PATH    control socket (default " MAIN_SOCKET ", or $CARREL_SOCKET)\n"
-             "  --session FD     serve the one client connected to this descriptor, and end with its runs\n"
+             "  --session FD     serve the one client connected to this descriptor, and end with "
+             "its runs\n"
              "  --profiles DIR   shipped policy profiles\n"
              "  --images DIR     image definitions\n"
              "  --verbose        say more\n"
@@ -186,37 +201,67 @@ static void main_help(void) {
 
 int main(int argc, char **argv) {
         static const struct option options[] = {
-                { "state-dir", required_argument, NULL, 's' }, { "socket", required_argument, NULL, 'S' },
-                { "session", required_argument, NULL, 'f' },   { "profiles", required_argument, NULL, 'p' },
-                { "images", required_argument, NULL, 'i' },    { "verbose", no_argument, NULL, 'v' },
-                { "version", no_argument, NULL, 'V' },         { "help", no_argument, NULL, 'h' },
-                { 0 },
+                {"state-dir", required_argument, NULL, 's'},
+                {"socket", required_argument, NULL, 'S'},
+                {"session", required_argument, NULL, 'f'},
+                {"profiles", required_argument, NULL, 'p'},
+                {"images", required_argument, NULL, 'i'},
+                {"verbose", no_argument, NULL, 'v'},
+                {"version", no_argument, NULL, 'V'},
+                {"help", no_argument, NULL, 'h'},
+                {0},
         };
-        Supervisor sv = { .state_fd = -EBADF, .runs_fd = -EBADF, .artifacts_fd = -EBADF, .empty_fd = -EBADF, .zygote_fd = -EBADF, .listen_fd = -EBADF };
+        Supervisor sv = {.state_fd = -EBADF,
+                         .runs_fd = -EBADF,
+                         .artifacts_fd = -EBADF,
+                         .empty_fd = -EBADF,
+                         .zygote_fd = -EBADF,
+                         .listen_fd = -EBADF};
         _cleanup_error_ Error *error = NULL;
         LogLevel level = LOG_LEVEL_INFO;
         int c, session = -EBADF, r;
 
-        sv.paths.profiles = getenv("CARREL_POLICY_DIR") ? strdup(getenv("CARREL_POLICY_DIR")) : NULL;
+        sv.paths.profiles =
+                getenv("CARREL_POLICY_DIR") ? strdup(getenv("CARREL_POLICY_DIR")) : NULL;
         while ((c = getopt_long(argc, argv, "hv", options, NULL)) >= 0) {
                 switch (c) {
-                case 's': sv.paths.state = optarg; break;
-                case 'S': sv.paths.socket = optarg; break;
-                case 'f': session = atoi(optarg); break;
-                case 'p': sv.paths.profiles = optarg; break;
-                case 'i': sv.paths.images = optarg; break;
-                case 'v': level = LOG_LEVEL_DEBUG; break;
-                case 'V': puts("carreld " CARREL_VERSION); return 0;
-                case 'h': main_help(); return 0;
-                default: fputs("carreld: see 'carreld --help'\n", stderr); return 2;
+                case 's':
+                        sv.paths.state = optarg;
+                        break;
+                case 'S':
+                        sv.paths.socket = optarg;
+                        break;
+                case 'f':
+                        session = atoi(optarg);
+                        break;
+                case 'p':
+                        sv.paths.profiles = optarg;
+                        break;
+                case 'i':
+                        sv.paths.images = optarg;
+                        break;
+                case 'v':
+                        level = LOG_LEVEL_DEBUG;
+                        break;
+                case 'V':
+                        puts("carreld " CARREL_VERSION);
+                        return 0;
+                case 'h':
+                        main_help();
+                        return 0;
+                default:
+                        fputs("carreld: see 'carreld --help'\n", stderr);
+                        return 2;
                 }
         }
         sv.embedded = session >= 0;
         if (!sv.paths.socket)
-                sv.paths.socket = (char *)(uintptr_t)(secure_getenv("CARREL_SOCKET") ?: MAIN_SOCKET);
+                sv.paths.socket =
+                        (char *)(uintptr_t)(secure_getenv("CARREL_SOCKET") ?: MAIN_SOCKET);
         log_open("carreld", sv.embedded ? LOG_LEVEL_ERROR : level);
         if (geteuid() != 0)
-                r = error_refuse(&error, EPERM, "start it as root", "carreld needs root: it makes workspaces");
+                r = error_refuse(&error, EPERM, "start it as root",
+                                 "carreld needs root: it makes workspaces");
         else
                 r = main_start(&sv, session, &error);
         if (r < 0) {
@@ -224,7 +269,8 @@ int main(int argc, char **argv) {
                 return 1;
         }
         if (!sv.embedded) {
-                log_line(LOG_LEVEL_INFO, "listening on '%s', records in '%s'", sv.paths.socket, sv.paths.state);
+                log_line(LOG_LEVEL_INFO, "listening on '%s', records in '%s'", sv.paths.socket,
+                         sv.paths.state);
                 (void)sd_notify(0, "READY=1");
         }
         r = sd_event_loop(sv.event);

@@ -1,9 +1,10 @@
 /*
  * Taking over what another supervisor left
  *
- * A run that has not ended and whose lock is free has lost its supervisor. What the journal lacks is in the
- * spool; whether its shim lives, the spool's lock says. A record that never got as far as a shim is ended with that
- * reason. Nothing here differs from a run's normal life but where it begins.
+ * A run that has not ended and whose lock is free has lost its supervisor. What the journal lacks
+ * is in the spool; whether its shim lives, the spool's lock says. A record that never got as far as
+ * a shim is ended with that reason. Nothing here differs from a run's normal life but where it
+ * begins.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -23,7 +24,8 @@
 
 /* The lock says that nobody else does it. Return: descriptor; -EWOULDBLOCK while somebody does. */
 static int recover_lock(int run_fd, Error **reterr) {
-        _cleanup_close_ int fd = openat(run_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        _cleanup_close_ int fd =
+                openat(run_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
         if (fd < 0)
                 return error_set(reterr, errno, "cannot open the run's lock");
@@ -37,7 +39,9 @@ static int recover_read_plan(int run_fd, Plan **ret_plan, Error **reterr) {
         size_t size;
         int r = file_read_at(run_fd, "plan", RECOVER_MAX_PLAN, &data, &size, reterr);
 
-        if (r == 0 && (message_unpack(&carrel__v1__plan__descriptor, data, size, (void **)ret_plan) < 0 || !(*ret_plan)->limits))
+        if (r == 0 &&
+            (message_unpack(&carrel__v1__plan__descriptor, data, size, (void **)ret_plan) < 0 ||
+             !(*ret_plan)->limits))
                 r = error_refuse(reterr, EBADMSG, NULL, "the run's plan is damaged");
         return r;
 }
@@ -51,10 +55,11 @@ static bool recover_shim_lives(int spool_fd) {
 }
 
 static int recover_connect(int run_fd) {
-        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-        snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/" SPOOL_DIR "/control.sock", run_fd);
+        snprintf(address.sun_path, sizeof address.sun_path,
+                 "/proc/self/fd/%d/" SPOOL_DIR "/control.sock", run_fd);
         if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
                 return -errno;
         return TAKE_FD(fd);
@@ -89,7 +94,8 @@ static int recover_attach(LiveRun *r, Error **reterr) {
         event.adopted = &adopted;
         live_run_append(r, &event);
         r->spool.fd = openat(r->run_fd, SPOOL_EVENTS, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-        link = r->spool.fd >= 0 && recover_shim_lives(r->spool.fd) ? recover_connect(r->run_fd) : -ENOENT;
+        link = r->spool.fd >= 0 && recover_shim_lives(r->spool.fd) ? recover_connect(r->run_fd)
+                                                                   : -ENOENT;
         if (link < 0) {
                 finish_begin(r);
                 return 0;
@@ -135,7 +141,8 @@ static int recover_remember(const Run *run, void *data) {
         return copy ? message_append(&list->runs, &list->n, copy) : -ENOMEM;
 }
 
-/* A directory that no row knows: its supervisor died between the two, before anybody was told of the run. */
+/* A directory that no row knows: its supervisor died between the two, before anybody was told of
+ * the run. */
 static void recover_sweep(Supervisor *sv) {
         int fd = openat(sv->runs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -145,13 +152,15 @@ static void recover_sweep(Supervisor *sv) {
                 _cleanup_message_ Run *known = NULL;
                 _cleanup_close_ int run_fd = -EBADF, lock_fd = -EBADF;
 
-                if (de->d_name[0] == '.' || index_find(sv->index, de->d_name, &known, NULL) != -ENOENT)
+                if (de->d_name[0] == '.' ||
+                    index_find(sv->index, de->d_name, &known, NULL) != -ENOENT)
                         continue;
                 run_fd = state_open_run(sv, de->d_name, NULL);
                 lock_fd = run_fd < 0 ? -EBADF : recover_lock(run_fd, NULL);
                 if (lock_fd < 0)
                         continue;
-                log_line(LOG_LEVEL_WARNING, "run '%s' was never started: its directory is removed", de->d_name);
+                log_line(LOG_LEVEL_WARNING, "run '%s' was never started: its directory is removed",
+                         de->d_name);
                 (void)resources_release(sv->state_fd, run_fd, de->d_name, NULL);
                 (void)fd_remove_tree(sv->runs_fd, de->d_name, NULL);
         }
@@ -182,14 +191,15 @@ static void recover_release(const char *id, void *data) {
 }
 
 int recover_all(Supervisor *sv, Error **reterr) {
-        RecoverList list = { 0 };
+        RecoverList list = {0};
         int r = index_list(sv->index, true, UINT32_MAX, recover_remember, &list, reterr);
 
         for (size_t i = 0; i < list.n; i++) {
                 _cleanup_error_ Error *error = NULL;
 
                 if (r >= 0 && recover_run(sv, list.runs[i], &error) < 0)
-                        log_error(LOG_LEVEL_ERROR, error, "run '%s' cannot be recovered", list.runs[i]->id);
+                        log_error(LOG_LEVEL_ERROR, error, "run '%s' cannot be recovered",
+                                  list.runs[i]->id);
                 message_free(list.runs[i]);
         }
         free(list.runs);

@@ -1,8 +1,8 @@
 /*
  * The table of requests
  *
- * Every request is checked and answered here; whatever a client sends that is not in the table closes its
- * connection, and no other.
+ * Every request is checked and answered here; whatever a client sends that is not in the table
+ * closes its connection, and no other.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -49,8 +49,10 @@ static int request_find_live(Session *s, const char *id, LiveRun **ret_run, Erro
         if (*ret_run)
                 return 0;
         if (request_is_final(run))
-                return error_refuse(reterr, ESRCH, "see 'carrel ps'", "run '%s' has ended already", run->id);
-        return error_refuse(reterr, EBUSY, "ask that one: the carreld, or the 'carrel run', that started it",
+                return error_refuse(reterr, ESRCH, "see 'carrel ps'", "run '%s' has ended already",
+                                    run->id);
+        return error_refuse(reterr, EBUSY,
+                            "ask that one: the carreld, or the 'carrel run', that started it",
                             "run '%s' is looked after by another supervisor", run->id);
 }
 
@@ -125,9 +127,10 @@ static int request_list_one(const Run *run, void *data) {
 }
 
 static int request_list(Session *s, Request *q, Frame *frame, Error **reterr) {
-        RequestListing listing = { .s = s, .id = q->id };
+        RequestListing listing = {.s = s, .id = q->id};
         uint32_t limit = q->list->limit ?: REQUEST_MAX_LIST;
-        int r = index_list(s->sv->index, q->list->live, MIN_OF(limit, (uint32_t)REQUEST_MAX_LIST), request_list_one, &listing, reterr);
+        int r = index_list(s->sv->index, q->list->live, MIN_OF(limit, (uint32_t)REQUEST_MAX_LIST),
+                           request_list_one, &listing, reterr);
 
         if (r >= 0)
                 session_done(s, q->id);
@@ -138,7 +141,9 @@ static int request_watch(Session *s, Request *q, Frame *frame, Error **reterr) {
         _cleanup_message_ Run *run = NULL;
         int r = request_find(s, q->watch->run, &run, reterr);
 
-        return r < 0 ? r : subscription_new(s, q->id, run->id, q->watch->after, q->watch->follow, &s->subscriptions, reterr);
+        return r < 0 ? r
+                     : subscription_new(s, q->id, run->id, q->watch->after, q->watch->follow,
+                                        &s->subscriptions, reterr);
 }
 
 static int request_logs(Session *s, Request *q, Frame *frame, Error **reterr) {
@@ -167,8 +172,11 @@ static int request_logs(Session *s, Request *q, Frame *frame, Error **reterr) {
 }
 
 /* Calls @use for each artifact that a run's journal speaks of, oldest first. */
-static int request_each_artifact(Session *s, const char *id, void (*use)(const Carrel__V1__ArtifactPublished *a, void *data),
-                                 void *data, Error **reterr) {
+static int request_each_artifact(Session *s,
+                                 const char *id,
+                                 void (*use)(const Carrel__V1__ArtifactPublished *a, void *data),
+                                 void *data,
+                                 Error **reterr) {
         _cleanup_(journal_cursor_freep) JournalCursor *cursor = NULL;
         _cleanup_close_ int run_fd = state_open_run(s->sv, id, reterr);
         int r = run_fd < 0 ? run_fd : journal_cursor_open(run_fd, 0, &cursor, reterr);
@@ -202,7 +210,7 @@ static void request_send_artifact(const Carrel__V1__ArtifactPublished *a, void *
 }
 
 static int request_artifacts(Session *s, Request *q, Frame *frame, Error **reterr) {
-        RequestListing listing = { .s = s, .id = q->id };
+        RequestListing listing = {.s = s, .id = q->id};
         _cleanup_message_ Run *run = NULL;
         int r = request_find(s, q->artifacts->run, &run, reterr);
 
@@ -225,7 +233,8 @@ static void request_match_artifact(const Carrel__V1__ArtifactPublished *a, void 
         if (strcmp(a->name, wanted->name) != 0 && strcmp(a->digest, wanted->name) != 0)
                 return;
         found = message_new(&carrel__v1__artifact__descriptor);
-        if (!found || message_set_string(&found->name, a->name) < 0 || message_set_string(&found->digest, a->digest) < 0 ||
+        if (!found || message_set_string(&found->name, a->name) < 0 ||
+            message_set_string(&found->digest, a->digest) < 0 ||
             message_set_string(&found->origin, a->origin) < 0) {
                 message_free(found);
                 return;
@@ -237,7 +246,7 @@ static void request_match_artifact(const Carrel__V1__ArtifactPublished *a, void 
 }
 
 static int request_artifact(Session *s, Request *q, Frame *frame, Error **reterr) {
-        RequestArtifact wanted = { .name = q->artifact->name };
+        RequestArtifact wanted = {.name = q->artifact->name};
         Response response = CARREL__V1__RESPONSE__INIT;
         _cleanup_message_ Artifact *found = NULL;
         _cleanup_message_ Run *run = NULL;
@@ -250,7 +259,8 @@ static int request_artifact(Session *s, Request *q, Frame *frame, Error **reterr
         if (r < 0)
                 return r;
         if (!found)
-                return error_refuse(reterr, ENOENT, "see 'carrel artifacts'", "run '%s' has no artifact '%s'", run->id, q->artifact->name);
+                return error_refuse(reterr, ENOENT, "see 'carrel artifacts'",
+                                    "run '%s' has no artifact '%s'", run->id, q->artifact->name);
         fd = store_open(s->sv->artifacts_fd, found->digest, reterr);
         if (fd < 0)
                 return fd;
@@ -270,7 +280,10 @@ static int request_feedback(Session *s, Request *q, Frame *frame, Error **reterr
         if (r < 0)
                 return r;
         if (!q->feedback->feedback)
-                return error_field(reterr, error_refuse(reterr, EINVAL, NULL, "no feedback came with the request"), "feedback");
+                return error_field(
+                        reterr,
+                        error_refuse(reterr, EINVAL, NULL, "no feedback came with the request"),
+                        "feedback");
         return live_run_feedback(run, s, q->id, q->feedback->feedback, reterr);
 }
 
@@ -307,8 +320,10 @@ static int request_remove(Session *s, Request *q, Frame *frame, Error **reterr) 
         if (r < 0)
                 return r;
         if (!request_is_final(run))
-                return error_refuse(reterr, EBUSY, "stop it first: carrel stop", "run '%s' has not ended", run->id);
-        /* The row goes first: a record without a row is found again, a row without a record would lie. */
+                return error_refuse(reterr, EBUSY, "stop it first: carrel stop",
+                                    "run '%s' has not ended", run->id);
+        /* The row goes first: a record without a row is found again, a row without a record would
+         * lie. */
         r = index_remove(s->sv->index, run->id, reterr);
         if (r == 0)
                 r = fd_remove_tree(s->sv->runs_fd, run->id, reterr);
@@ -328,16 +343,20 @@ static int request_changes(Session *s, Request *q, Frame *frame, Error **reterr)
         if (r < 0)
                 return r;
         if (!request_is_final(run))
-                return error_refuse(reterr, EBUSY, "wait for it, or stop it: carrel stop", "run '%s' has not ended", run->id);
+                return error_refuse(reterr, EBUSY, "wait for it, or stop it: carrel stop",
+                                    "run '%s' has not ended", run->id);
         if (!*run->source)
-                return error_refuse(reterr, ENOENT, NULL, "run '%s' had no source directory", run->id);
+                return error_refuse(reterr, ENOENT, NULL, "run '%s' had no source directory",
+                                    run->id);
         run_fd = state_open_run(s->sv, run->id, reterr);
         if (run_fd < 0)
                 return run_fd;
         lower = open(run->source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (lower < 0)
-                return error_set(reterr, errno, "cannot open the original directory '%s'", run->source);
-        upper = openat(run_fd, WORKSPACE_LAYERS "/source/upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                return error_set(reterr, errno, "cannot open the original directory '%s'",
+                                 run->source);
+        upper = openat(run_fd, WORKSPACE_LAYERS "/source/upper",
+                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (upper < 0 || fstat(upper, &st) < 0)
                 return error_set(reterr, errno, "cannot open the changes of run '%s'", run->id);
         changes.source = run->source;
@@ -348,7 +367,7 @@ static int request_changes(Session *s, Request *q, Frame *frame, Error **reterr)
         response.last = true;
         response.body_case = CARREL__V1__RESPONSE__BODY_CHANGES;
         response.changes = &changes;
-        session_send(s, &response, (int[]){ lower, upper }, 2);
+        session_send(s, &response, (int[]){lower, upper}, 2);
         return 0;
 }
 
@@ -356,13 +375,19 @@ static const struct {
         Carrel__V1__Request__BodyCase body;
         int (*handle)(Session *s, Request *q, Frame *frame, Error **reterr);
 } requests[] = {
-        { CARREL__V1__REQUEST__BODY_HELLO, request_hello },         { CARREL__V1__REQUEST__BODY_SUBMIT, request_submit },
-        { CARREL__V1__REQUEST__BODY_GET, request_get },             { CARREL__V1__REQUEST__BODY_LIST, request_list },
-        { CARREL__V1__REQUEST__BODY_WATCH, request_watch },         { CARREL__V1__REQUEST__BODY_LOGS, request_logs },
-        { CARREL__V1__REQUEST__BODY_ARTIFACTS, request_artifacts }, { CARREL__V1__REQUEST__BODY_ARTIFACT, request_artifact },
-        { CARREL__V1__REQUEST__BODY_FEEDBACK, request_feedback },   { CARREL__V1__REQUEST__BODY_STOP, request_stop },
-        { CARREL__V1__REQUEST__BODY_REMOVE, request_remove },       { CARREL__V1__REQUEST__BODY_RESIZE, request_resize },
-        { CARREL__V1__REQUEST__BODY_CHANGES, request_changes },
+        {CARREL__V1__REQUEST__BODY_HELLO, request_hello},
+        {CARREL__V1__REQUEST__BODY_SUBMIT, request_submit},
+        {CARREL__V1__REQUEST__BODY_GET, request_get},
+        {CARREL__V1__REQUEST__BODY_LIST, request_list},
+        {CARREL__V1__REQUEST__BODY_WATCH, request_watch},
+        {CARREL__V1__REQUEST__BODY_LOGS, request_logs},
+        {CARREL__V1__REQUEST__BODY_ARTIFACTS, request_artifacts},
+        {CARREL__V1__REQUEST__BODY_ARTIFACT, request_artifact},
+        {CARREL__V1__REQUEST__BODY_FEEDBACK, request_feedback},
+        {CARREL__V1__REQUEST__BODY_STOP, request_stop},
+        {CARREL__V1__REQUEST__BODY_REMOVE, request_remove},
+        {CARREL__V1__REQUEST__BODY_RESIZE, request_resize},
+        {CARREL__V1__REQUEST__BODY_CHANGES, request_changes},
 };
 
 int request_dispatch(Session *s, Request *q, Frame *frame, bool greeted) {

@@ -1,8 +1,8 @@
 /*
  * Materialized image roots, kept at hand
  *
- * To see that a root is still what its definition stands for, every source has to be looked at: too much for
- * each start. So a root that was looked at within the last second is taken as it is.
+ * To see that a root is still what its definition stands for, every source has to be looked at: too
+ * much for each start. So a root that was looked at within the last second is taken as it is.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -52,7 +52,13 @@ static Root **root_find(Supervisor *sv, const char *key) {
         return p;
 }
 
-static int root_make(Supervisor *sv, const Image *image, const char *user, uint32_t uid, char *key, Root **ret_root, Error **reterr) {
+static int root_make(Supervisor *sv,
+                     const Image *image,
+                     const char *user,
+                     uint32_t uid,
+                     char *key,
+                     Root **ret_root,
+                     Error **reterr) {
         _cleanup_(root_freep) Root *root = calloc(1, sizeof *root);
         int r;
 
@@ -72,7 +78,13 @@ static int root_make(Supervisor *sv, const Image *image, const char *user, uint3
         return 0;
 }
 
-int roots_open(Supervisor *sv, const Image *image, const char *digest, const char *user, uint32_t uid, int *ret_fd, Error **reterr) {
+int roots_open(Supervisor *sv,
+               const Image *image,
+               const char *digest,
+               const char *user,
+               uint32_t uid,
+               int *ret_fd,
+               Error **reterr) {
         Root **found, *root;
         char *key = NULL;
         int r;

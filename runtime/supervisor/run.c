@@ -20,7 +20,13 @@ LiveRun *live_run_find(Supervisor *sv, const char *id) {
         return NULL;
 }
 
-int live_run_new(Supervisor *sv, Run *info, Plan *plan, int run_fd, int lock_fd, LiveRun **ret_run, Error **reterr) {
+int live_run_new(Supervisor *sv,
+                 Run *info,
+                 Plan *plan,
+                 int run_fd,
+                 int lock_fd,
+                 LiveRun **ret_run,
+                 Error **reterr) {
         LiveRun *r = calloc(1, sizeof *r);
 
         if (!r) {
@@ -36,7 +42,7 @@ int live_run_new(Supervisor *sv, Run *info, Plan *plan, int run_fd, int lock_fd,
                 .run_fd = run_fd,
                 .lock_fd = lock_fd,
                 .shim_pidfd = -EBADF,
-                .spool = { .fd = -EBADF },
+                .spool = {.fd = -EBADF},
                 .patch_fd = -EBADF,
         };
         sv->runs = r;
@@ -94,7 +100,8 @@ void live_run_free(LiveRun *r) {
         free(r);
 }
 
-/* ---- what the journal says, kept at hand -------------------------------------------------------- */
+/* ---- what the journal says, kept at hand --------------------------------------------------------
+ */
 
 static int live_run_write_index(sd_event_source *source, uint64_t us, void *data) {
         _cleanup_error_ Error *error = NULL;
@@ -109,12 +116,13 @@ static int live_run_write_index(sd_event_source *source, uint64_t us, void *data
 /* The index lags a little: a run that is over in a moment costs one update, not five. */
 static void live_run_touch_index(LiveRun *r) {
         if (!r->index_timer)
-                (void)sd_event_add_time_relative(r->sv->event, &r->index_timer, CLOCK_MONOTONIC, LIVE_INDEX_DELAY_US, 0,
-                                                 live_run_write_index, r);
+                (void)sd_event_add_time_relative(r->sv->event, &r->index_timer, CLOCK_MONOTONIC,
+                                                 LIVE_INDEX_DELAY_US, 0, live_run_write_index, r);
 }
 
 static void live_run_note_feedback(LiveRun *r, const char *id) {
-        char **more = reallocarray(r->feedback_ids, r->n_feedback_ids + 1, sizeof *more), *copy = strdup(id);
+        char **more = reallocarray(r->feedback_ids, r->n_feedback_ids + 1, sizeof *more),
+             *copy = strdup(id);
 
         if (more)
                 r->feedback_ids = more;
@@ -158,17 +166,21 @@ void live_run_append(LiveRun *r, Event *event) {
         live_run_apply(r, event);
 }
 
-/* ---- from the spool to the journal -------------------------------------------------------------- */
+/* ---- from the spool to the journal --------------------------------------------------------------
+ */
 
 static int live_run_take_artifact(LiveRun *r, Carrel__V1__ArtifactPublished *a, Error **reterr) {
-        _cleanup_close_ int fd = openat(r->run_fd, SPOOL_ARTIFACTS, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        _cleanup_close_ int fd =
+                openat(r->run_fd, SPOOL_ARTIFACTS, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
         int k;
 
         if (fd < 0)
                 return error_set(reterr, errno, "cannot open the spool of artifacts");
         if (a->size_bytes > r->plan->limits->artifact_bytes)
-                return error_refuse(reterr, EBADMSG, NULL, "artifact '%s' is larger than the run's limit", a->name);
-        k = store_put(r->sv->artifacts_fd, fd, (off_t)a->offset, a->size_bytes, a->digest, NULL, reterr);
+                return error_refuse(reterr, EBADMSG, NULL,
+                                    "artifact '%s' is larger than the run's limit", a->name);
+        k = store_put(r->sv->artifacts_fd, fd, (off_t)a->offset, a->size_bytes, a->digest, NULL,
+                      reterr);
         a->offset = 0;
         return k;
 }
@@ -185,7 +197,8 @@ static int live_run_take_finished(LiveRun *r, Carrel__V1__Finished *f, Error **r
 static int live_run_check_body(const Event *e) {
         switch (e->body_case) {
         case CARREL__V1__EVENT__BODY_STATE_CHANGED:
-                return e->state_changed->to < CARREL__V1__RUN_STATE__RUN_STATE_SUCCEEDED ? 0 : -EBADMSG;
+                return e->state_changed->to < CARREL__V1__RUN_STATE__RUN_STATE_SUCCEEDED ? 0
+                                                                                         : -EBADMSG;
         case CARREL__V1__EVENT__BODY_FEEDBACK_RECEIVED:
                 return e->feedback_received->feedback ? 0 : -EBADMSG;
         case CARREL__V1__EVENT__BODY_WORKSPACE_READY:
@@ -211,13 +224,18 @@ static int live_run_check_body(const Event *e) {
 static int live_run_take_event(LiveRun *r, Event *e, Error **reterr) {
         int k = live_run_check_body(e);
 
-        if (k < 0 || e->shim_sequence > journal_shim_sequence(r->journal) + 1 + (r->outcome ? 1 : 0))
-                return error_refuse(reterr, EBADMSG, NULL, "the shim wrote event %lu, which is not its to write", e->shim_sequence);
+        if (k < 0 ||
+            e->shim_sequence > journal_shim_sequence(r->journal) + 1 + (r->outcome ? 1 : 0))
+                return error_refuse(reterr, EBADMSG, NULL,
+                                    "the shim wrote event %lu, which is not its to write",
+                                    e->shim_sequence);
         if (e->shim_sequence <= journal_shim_sequence(r->journal))
                 return 0; /* taken over before the last restart */
         message_make_text_valid(&e->base);
         if (e->body_case == CARREL__V1__EVENT__BODY_FINISHED)
-                return live_run_take_finished(r, e->finished, reterr); /* the journal's last event comes after the cleaning up */
+                return live_run_take_finished(
+                        r, e->finished,
+                        reterr); /* the journal's last event comes after the cleaning up */
         if (e->body_case == CARREL__V1__EVENT__BODY_ARTIFACT_PUBLISHED)
                 k = live_run_take_artifact(r, e->artifact_published, reterr);
         if (k < 0)
@@ -243,19 +261,22 @@ int live_run_read_spool(LiveRun *r, Error **reterr) {
         }
 }
 
-static int live_run_spool_woken(sd_event_source *source, const struct inotify_event *event, void *data) {
+static int
+live_run_spool_woken(sd_event_source *source, const struct inotify_event *event, void *data) {
         _cleanup_error_ Error *error = NULL;
         LiveRun *r = data;
 
         if (live_run_read_spool(r, &error) < 0) {
-                log_error(LOG_LEVEL_ERROR, error, "run '%s': its shim is not to be trusted and is ended", r->info->id);
+                log_error(LOG_LEVEL_ERROR, error,
+                          "run '%s': its shim is not to be trusted and is ended", r->info->id);
                 r->shim = connection_free(r->shim);
                 finish_begin(r);
         }
         return 0;
 }
 
-/* ---- the shim ----------------------------------------------------------------------------------- */
+/* ---- the shim -----------------------------------------------------------------------------------
+ */
 
 static int live_run_shim_frame(Connection *c, Frame *frame, void *data) {
         return -EPROTO; /* a shim speaks through its spool */
@@ -270,15 +291,18 @@ static void live_run_shim_closed(Connection *c, const Error *why, void *data) {
 }
 
 int live_run_follow(LiveRun *r, int link_fd, Error **reterr) {
-        static const ConnectionHandlers handlers = { .frame = live_run_shim_frame, .closed = live_run_shim_closed };
-        static const ConnectionLimits limits = { .max_frame = 1 * KIB, .max_fds = 0, .max_queue = 4 * MIB };
+        static const ConnectionHandlers handlers = {.frame = live_run_shim_frame,
+                                                    .closed = live_run_shim_closed};
+        static const ConnectionLimits limits = {
+                .max_frame = 1 * KIB, .max_fds = 0, .max_queue = 4 * MIB};
         char path[64];
         int k = connection_new(r->sv->event, link_fd, &limits, &handlers, r, &r->shim, reterr);
 
         if (k < 0)
                 return k;
         snprintf(path, sizeof path, "/proc/self/fd/%d", r->spool.fd);
-        k = sd_event_add_inotify(r->sv->event, &r->spool_source, path, IN_MODIFY, live_run_spool_woken, r);
+        k = sd_event_add_inotify(r->sv->event, &r->spool_source, path, IN_MODIFY,
+                                 live_run_spool_woken, r);
         if (k < 0)
                 return error_set(reterr, -k, "cannot follow the spool");
         return live_run_read_spool(r, reterr);
@@ -315,14 +339,17 @@ int live_run_feedback(LiveRun *r, Session *s, uint64_t request, const Feedback *
         struct PendingFeedback *pending;
 
         if (!*f->id || strlen(f->id) > 128 || strlen(f->text) > 64 * KIB || strlen(f->source) > 256)
-                return error_refuse(reterr, EINVAL, "an id of 1 to 128 bytes, a source of up to 256, a text of up to 64 KiB",
-                                    "this feedback cannot be delivered");
+                return error_refuse(
+                        reterr, EINVAL,
+                        "an id of 1 to 128 bytes, a source of up to 256, a text of up to 64 KiB",
+                        "this feedback cannot be delivered");
         if (live_run_knows_feedback(r, f->id)) { /* sent twice is sent once */
                 session_done(s, request);
                 return 0;
         }
         if (r->n_feedback_ids >= 256 || !r->shim)
-                return error_refuse(reterr, ENOBUFS, "start a new run", "run '%s' takes no more feedback", r->info->id);
+                return error_refuse(reterr, ENOBUFS, "start a new run",
+                                    "run '%s' takes no more feedback", r->info->id);
         pending = calloc(1, sizeof *pending);
         if (!pending || !(pending->id = strdup(f->id))) {
                 free(pending);
@@ -344,6 +371,7 @@ void live_run_forget_session(Supervisor *sv, Session *s) {
                 if (r->client != s)
                         continue;
                 r->client = NULL;
-                live_run_stop(r, CARREL__V1__REASON__REASON_STOPPED, "the client that the run was attached to has gone");
+                live_run_stop(r, CARREL__V1__REASON__REASON_STOPPED,
+                              "the client that the run was attached to has gone");
         }
 }

@@ -26,7 +26,8 @@ static void session_free(Session *s) {
 static int session_frame(Connection *c, Frame *frame, void *data) {
         _cleanup_message_ Request *q = NULL;
         Session *s = data;
-        int r = message_unpack(&carrel__v1__request__descriptor, frame->data, frame->size, (void **)&q);
+        int r = message_unpack(&carrel__v1__request__descriptor, frame->data, frame->size,
+                               (void **)&q);
 
         if (r < 0)
                 return r;
@@ -40,7 +41,8 @@ static void session_closed(Connection *c, const Error *why, void *data) {
         Session *s = data;
 
         if (why)
-                log_error(LOG_LEVEL_WARNING, why, "a client's connection is closed (uid %u)", s->uid);
+                log_error(LOG_LEVEL_WARNING, why, "a client's connection is closed (uid %u)",
+                          s->uid);
         session_free(s);
 }
 
@@ -51,9 +53,9 @@ static void session_drained(Connection *c, void *data) {
 }
 
 int session_new(Supervisor *sv, int fd, Error **reterr) {
-        static const ConnectionHandlers handlers = { session_frame, session_closed, session_drained };
-        static const ConnectionLimits limits = { SUPERVISOR_MAX_CLIENT_FRAME, 3, SESSION_MAX_QUEUE };
-        struct ucred peer = { .uid = (uid_t)-1 };
+        static const ConnectionHandlers handlers = {session_frame, session_closed, session_drained};
+        static const ConnectionLimits limits = {SUPERVISOR_MAX_CLIENT_FRAME, 3, SESSION_MAX_QUEUE};
+        struct ucred peer = {.uid = (uid_t)-1};
         socklen_t size = sizeof peer;
         Session *s;
         int r;
@@ -62,17 +64,19 @@ int session_new(Supervisor *sv, int fd, Error **reterr) {
                 fd_close(fd);
                 return error_set(reterr, errno, "cannot tell who a client is");
         }
-        /* Roles for others than root are policy of the operator's; until there is one, nobody else is let in. */
+        /* Roles for others than root are policy of the operator's; until there is one, nobody else
+         * is let in. */
         if (peer.uid != 0) {
                 fd_close(fd);
-                return error_refuse(reterr, EPERM, "run the client as root", "a client with uid %u was turned away", peer.uid);
+                return error_refuse(reterr, EPERM, "run the client as root",
+                                    "a client with uid %u was turned away", peer.uid);
         }
         s = calloc(1, sizeof *s);
         if (!s) {
                 fd_close(fd);
                 return error_set(reterr, ENOMEM, "cannot serve a client");
         }
-        *s = (Session){ .sv = sv, .uid = peer.uid };
+        *s = (Session){.sv = sv, .uid = peer.uid};
         r = connection_new(sv->event, fd, &limits, &handlers, s, &s->connection, reterr);
         if (r < 0) {
                 free(s);
@@ -97,7 +101,8 @@ Supervisor *session_supervisor(Session *s) {
 }
 
 void session_send(Session *s, Response *response, const int *fds, size_t n_fds) {
-        /* A queue that is full is a client that does not read what it asked for; the loop closes it. */
+        /* A queue that is full is a client that does not read what it asked for; the loop closes
+         * it. */
         if (connection_send(s->connection, &response->base, fds, n_fds) == -ENOBUFS)
                 (void)shutdown(connection_fd(s->connection), SHUT_RDWR);
 }

@@ -30,11 +30,12 @@ static int state_open_dir(int state_fd, const char *name, mode_t mode, int flags
         if (mkdirat(state_fd, name, mode) < 0 && errno != EEXIST)
                 return error_set(reterr, errno, "cannot create '%s' in the state directory", name);
         fd = openat(state_fd, name, flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        return fd < 0 ? error_set(reterr, errno, "cannot open '%s' in the state directory", name) : fd;
+        return fd < 0 ? error_set(reterr, errno, "cannot open '%s' in the state directory", name)
+                      : fd;
 }
 
 int state_open(Supervisor *sv, Error **reterr) {
-        static const char *const others[] = { RESOURCES_IDS_DIR, "images" };
+        static const char *const others[] = {RESOURCES_IDS_DIR, "images"};
         struct stat st;
         int r = state_make_parents(sv->paths.state, reterr);
 
@@ -42,10 +43,13 @@ int state_open(Supervisor *sv, Error **reterr) {
                 return r;
         sv->state_fd = open(sv->paths.state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (sv->state_fd < 0 || fstat(sv->state_fd, &st) < 0)
-                return error_set(reterr, errno, "cannot open the state directory '%s'", sv->paths.state);
+                return error_set(reterr, errno, "cannot open the state directory '%s'",
+                                 sv->paths.state);
         if (st.st_uid != 0 || (st.st_mode & 022))
-                return error_refuse(reterr, EPERM, "chown root and chmod go-w, or choose another with --state-dir",
-                                    "the state directory '%s' can be written by others than root", sv->paths.state);
+                return error_refuse(reterr, EPERM,
+                                    "chown root and chmod go-w, or choose another with --state-dir",
+                                    "the state directory '%s' can be written by others than root",
+                                    sv->paths.state);
         sv->runs_fd = state_open_dir(sv->state_fd, "runs", 0700, O_RDONLY, reterr);
         if (sv->runs_fd < 0)
                 return sv->runs_fd;
@@ -56,7 +60,8 @@ int state_open(Supervisor *sv, Error **reterr) {
         if (sv->empty_fd < 0)
                 return sv->empty_fd;
         for (size_t i = 0; i < ELEMENTSOF(others); i++) {
-                _cleanup_close_ int fd = state_open_dir(sv->state_fd, others[i], 0700, O_PATH, reterr);
+                _cleanup_close_ int fd =
+                        state_open_dir(sv->state_fd, others[i], 0700, O_PATH, reterr);
 
                 if (fd < 0)
                         return fd;

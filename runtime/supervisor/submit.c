@@ -1,10 +1,9 @@
 /*
  * From a submission to a running shim
  *
- *      check     task, policy, image, plan, source, credentials: all that can be refused, before anything exists
- *      create    the record's directory with what was submitted and compiled, the journal, the index
- *      acquire   id range, layers, control groups
- *      spawn     ask the zygote
+ *      check     task, policy, image, plan, source, credentials: all that can be refused, before
+ * anything exists create    the record's directory with what was submitted and compiled, the
+ * journal, the index acquire   id range, layers, control groups spawn     ask the zygote
  *
  * A failure after `create` takes everything back, and the submitter is told; nothing is left.
  */
@@ -51,27 +50,35 @@ static void submission_done(Submission *sub) {
         fd_close_many(sub->sources, sub->n_sources);
         if (sub->spawn) {
                 for (size_t i = 0; i < sub->spawn->n_grants; i++)
-                        explicit_bzero(sub->spawn->grants[i]->value.data, sub->spawn->grants[i]->value.len);
+                        explicit_bzero(sub->spawn->grants[i]->value.data,
+                                       sub->spawn->grants[i]->value.len);
                 sub->spawn->plan = NULL;
                 message_free(sub->spawn);
         }
 }
 
-/* ---- check -------------------------------------------------------------------------------------- */
+/* ---- check --------------------------------------------------------------------------------------
+ */
 
 static int submit_compile(Submission *sub, Error **reterr) {
         const Supervisor *sv = sub->session->sv;
-        const char *const profiles[] = { sv->paths.profiles, NULL }, *const images[] = { sv->paths.images, NULL };
+        const char *const profiles[] = {sv->paths.profiles, NULL}, *const images[] = {
+                                                                           sv->paths.images, NULL};
         const Task *task = sub->request->task;
         _cleanup_free_ char *image_text = NULL;
         int r;
 
         if (!task)
-                return error_field(reterr, error_refuse(reterr, EINVAL, NULL, "no task came with the submission"), "task");
+                return error_field(
+                        reterr,
+                        error_refuse(reterr, EINVAL, NULL, "no task came with the submission"),
+                        "task");
         r = task_check(task, reterr);
         if (r == 0)
-                r = sub->request->policy ? policy_resolve(profiles, sub->request->policy, &sub->policy, reterr)
-                                         : policy_load(profiles, NULL, *task->policy ? task->policy : "default", &sub->policy, reterr);
+                r = sub->request->policy
+                            ? policy_resolve(profiles, sub->request->policy, &sub->policy, reterr)
+                            : policy_load(profiles, NULL, *task->policy ? task->policy : "default",
+                                          &sub->policy, reterr);
         if (r == 0)
                 r = policy_check(sub->policy, reterr);
         if (r == 0)
@@ -91,12 +98,16 @@ static int submit_open_source(Submission *sub, const PlanMount *m, Error **reter
         int fd = -EBADF, r;
 
         if (m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_ROOT && !*m->source) {
-                r = roots_open(sub->session->sv, sub->image, sub->plan->image_digest, who->user, who->uid, &fd, reterr);
+                r = roots_open(sub->session->sv, sub->image, sub->plan->image_digest, who->user,
+                               who->uid, &fd, reterr);
                 return r < 0 ? r : fd;
         }
-        fd = open(m->source, O_PATH | O_CLOEXEC | (m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_BIND ? 0 : O_DIRECTORY));
+        fd = open(m->source,
+                  O_PATH | O_CLOEXEC |
+                          (m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_BIND ? 0 : O_DIRECTORY));
         if (fd < 0) {
-                r = error_set(reterr, errno, "cannot open '%s' for the workspace's '%s'", m->source, m->target);
+                r = error_set(reterr, errno, "cannot open '%s' for the workspace's '%s'", m->source,
+                              m->target);
                 return error_hint(reterr, r, "create it, or drop it from the task or policy");
         }
         return fd;
@@ -110,7 +121,9 @@ static int submit_open_sources(Submission *sub, Error **reterr) {
                 if (!workspace_mount_needs_source(m))
                         continue;
                 if (sub->n_sources == WORKSPACE_MAX_SOURCES)
-                        return error_field(reterr, error_refuse(reterr, E2BIG, "show fewer host trees", "the policy has too many mounts"),
+                        return error_field(reterr,
+                                           error_refuse(reterr, E2BIG, "show fewer host trees",
+                                                        "the policy has too many mounts"),
                                            "filesystem.mounts");
                 fd = submit_open_source(sub, m, reterr);
                 if (fd < 0)
@@ -122,7 +135,8 @@ static int submit_open_sources(Submission *sub, Error **reterr) {
         return 0;
 }
 
-static int submit_read_grant(const Carrel__V1__PlanGrant *grant, GrantValue *value, Error **reterr) {
+static int
+submit_read_grant(const Carrel__V1__PlanGrant *grant, GrantValue *value, Error **reterr) {
         char *data = NULL;
         size_t size;
         int r;
@@ -131,8 +145,9 @@ static int submit_read_grant(const Carrel__V1__PlanGrant *grant, GrantValue *val
                 return error_set(reterr, ENOMEM, "cannot read grant '%s'", grant->name);
         r = file_read_at(AT_FDCWD, grant->file, SUBMIT_MAX_GRANT, &data, &size, reterr);
         if (r < 0)
-                return error_field(reterr, error_wrap(reterr, r, "grant '%s'", grant->name), "grants");
-        value->value = (ProtobufCBinaryData){ .len = size, .data = (uint8_t *)data };
+                return error_field(reterr, error_wrap(reterr, r, "grant '%s'", grant->name),
+                                   "grants");
+        value->value = (ProtobufCBinaryData){.len = size, .data = (uint8_t *)data};
         return 0;
 }
 
@@ -153,22 +168,29 @@ static int submit_grants(Submission *sub, Error **reterr) {
 
                 if (*grant->file) {
                         value = message_new(&carrel__v1__grant_value__descriptor);
-                        r = value ? submit_read_grant(grant, value, reterr) : error_set(reterr, ENOMEM, "cannot read a grant");
+                        r = value ? submit_read_grant(grant, value, reterr)
+                                  : error_set(reterr, ENOMEM, "cannot read a grant");
                 } else {
                         r = submit_find_sent(sub, grant->name, &value);
                         if (r < 0)
                                 r = error_field(reterr,
-                                                error_refuse(reterr, EINVAL, "name a 'file', or send the value with the submission",
-                                                             "grant '%s' has no value", grant->name),
+                                                error_refuse(reterr, EINVAL,
+                                                             "name a 'file', or send the value "
+                                                             "with the submission",
+                                                             "grant '%s' has no value",
+                                                             grant->name),
                                                 "grants[%zu]", i);
                 }
                 if (r < 0)
                         return r;
                 if (value->value.len < 4 || value->value.len > SUBMIT_MAX_GRANT)
-                        return error_field(reterr,
-                                           error_refuse(reterr, EINVAL, "shorter ones cannot be kept out of logs",
-                                                        "the value of grant '%s' must have 4 to %lu bytes", grant->name, SUBMIT_MAX_GRANT),
-                                           "grants[%zu]", i);
+                        return error_field(
+                                reterr,
+                                error_refuse(reterr, EINVAL,
+                                             "shorter ones cannot be kept out of logs",
+                                             "the value of grant '%s' must have 4 to %lu bytes",
+                                             grant->name, SUBMIT_MAX_GRANT),
+                                "grants[%zu]", i);
                 if (message_append(&sub->spawn->grants, &sub->spawn->n_grants, value) < 0)
                         return error_set(reterr, ENOMEM, "cannot hold the grants");
                 value = NULL;
@@ -181,8 +203,11 @@ static int submit_attachment(Submission *sub, Error **reterr) {
         size_t want = !q->attach ? 0 : q->terminal ? 1 : 3;
 
         if (sub->frame->n_fds != want)
-                return error_refuse(reterr, EINVAL, "send stdin, stdout and stderr, or one descriptor for a terminal",
-                                    "the submission came with %zu descriptors, not %zu", sub->frame->n_fds, want);
+                return error_refuse(
+                        reterr, EINVAL,
+                        "send stdin, stdout and stderr, or one descriptor for a terminal",
+                        "the submission came with %zu descriptors, not %zu", sub->frame->n_fds,
+                        want);
         sub->spawn->attach = q->attach;
         if (q->terminal) {
                 sub->spawn->terminal = message_copy(&q->terminal->base);
@@ -207,7 +232,8 @@ static int submit_check(Submission *sub, Error **reterr) {
         return r < 0 ? r : submit_attachment(sub, reterr);
 }
 
-/* ---- create ------------------------------------------------------------------------------------- */
+/* ---- create -------------------------------------------------------------------------------------
+ */
 
 /* The task's name, for people, and 40 random bits, for everything else. */
 static int submit_make_directory(Submission *sub, char **ret_id, int *ret_fd, Error **reterr) {
@@ -217,7 +243,7 @@ static int submit_make_directory(Submission *sub, char **ret_id, int *ret_fd, Er
         for (unsigned tries = 0; tries < 16; tries++) {
                 _cleanup_free_ char *id = NULL;
                 uint8_t random[8];
-                char suffix[9] = { 0 };
+                char suffix[9] = {0};
 
                 if (getrandom(random, sizeof random, 0) != sizeof random)
                         return error_set(reterr, errno, "cannot make a run id");
@@ -247,7 +273,8 @@ static int submit_write_message(int run_fd, const char *name, const Message *m, 
 }
 
 static int submit_lock(int run_fd, Error **reterr) {
-        _cleanup_close_ int fd = openat(run_fd, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        _cleanup_close_ int fd =
+                openat(run_fd, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
         if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
                 return error_set(reterr, errno, "cannot lock the run");
@@ -259,9 +286,12 @@ static int submit_describe(const Submission *sub, const char *id, Run **ret_info
         _cleanup_free_ char *record = NULL;
 
         if (!info || asprintf(&record, "%s/runs/%s", sub->session->sv->paths.state, id) < 0 ||
-            message_set_string(&info->id, id) < 0 || message_set_string(&info->name, sub->plan->name) < 0 ||
-            message_set_string(&info->owner, sub->plan->owner) < 0 || message_set_string(&info->plan_digest, sub->plan_digest) < 0 ||
-            message_set_string(&info->source, sub->plan->source) < 0 || message_set_string(&info->record, record) < 0 ||
+            message_set_string(&info->id, id) < 0 ||
+            message_set_string(&info->name, sub->plan->name) < 0 ||
+            message_set_string(&info->owner, sub->plan->owner) < 0 ||
+            message_set_string(&info->plan_digest, sub->plan_digest) < 0 ||
+            message_set_string(&info->source, sub->plan->source) < 0 ||
+            message_set_string(&info->record, record) < 0 ||
             message_set_string(&info->image, sub->plan->image) < 0)
                 return error_set(reterr, ENOMEM, "cannot submit");
         info->state = CARREL__V1__RUN_STATE__RUN_STATE_PREPARING;
@@ -307,7 +337,8 @@ static int submit_create(Submission *sub, LiveRun **ret_run, Error **reterr) {
         if (r >= 0 && !plan)
                 r = error_set(reterr, ENOMEM, "cannot submit");
         if (r >= 0)
-                r = live_run_new(sv, TAKE_PTR(info), plan, TAKE_FD(run_fd), TAKE_FD(lock_fd), ret_run, reterr);
+                r = live_run_new(sv, TAKE_PTR(info), plan, TAKE_FD(run_fd), TAKE_FD(lock_fd),
+                                 ret_run, reterr);
         if (r < 0) {
                 if (id)
                         (void)fd_remove_tree(sv->runs_fd, id, NULL);
@@ -317,15 +348,18 @@ static int submit_create(Submission *sub, LiveRun **ret_run, Error **reterr) {
         return index_put(sv->index, (*ret_run)->info, reterr);
 }
 
-/* ---- spawn -------------------------------------------------------------------------------------- */
+/* ---- spawn --------------------------------------------------------------------------------------
+ */
 
-static int submit_ask_zygote(Submission *sub, LiveRun *run, const int *fds, size_t n_fds, Error **reterr) {
+static int
+submit_ask_zygote(Submission *sub, LiveRun *run, const int *fds, size_t n_fds, Error **reterr) {
         Supervisor *sv = sub->session->sv;
         _cleanup_message_ Carrel__V1__SpawnResponse *response = NULL;
         int r = frame_send(sv->zygote_fd, &sub->spawn->base, fds, n_fds, reterr);
 
         if (r == 0)
-                r = frame_receive(sv->zygote_fd, &carrel__v1__spawn_response__descriptor, 64 * KIB, (void **)&response, &run->shim_pidfd, 1, reterr);
+                r = frame_receive(sv->zygote_fd, &carrel__v1__spawn_response__descriptor, 64 * KIB,
+                                  (void **)&response, &run->shim_pidfd, 1, reterr);
         if (r < 0)
                 return error_wrap(reterr, r, "cannot start a shim");
         if (response->error) {
@@ -401,8 +435,13 @@ static void submit_take_back(LiveRun *run) {
                 (void)fd_remove_tree(sv->runs_fd, id, NULL);
 }
 
-int submit(Session *s, const Carrel__V1__SubmitRequest *q, Frame *frame, Run **ret_run, Error **reterr) {
-        _cleanup_(submission_done) Submission sub = { .session = s, .request = q, .frame = frame, .source_fd = -EBADF };
+int submit(Session *s,
+           const Carrel__V1__SubmitRequest *q,
+           Frame *frame,
+           Run **ret_run,
+           Error **reterr) {
+        _cleanup_(submission_done)
+                Submission sub = {.session = s, .request = q, .frame = frame, .source_fd = -EBADF};
         LiveRun *run = NULL;
         int r = submit_check(&sub, reterr);
 

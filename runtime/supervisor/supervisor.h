@@ -1,14 +1,16 @@
 /*
  * carreld: who accepts tasks, executes plans through shims, and keeps the record
  *
- * Theory of operation. One process, one event loop, no thread. What it knows of a run is on disk before anybody
- * is told of it: the run's directory is the truth, the objects in memory are a cache of it. A run's shim writes
- * events to its spool; the supervisor follows that file, checks what it finds and appends it to the journal;
- * subscribers follow the journal. Both are cursors woken by inotify(7), so a dead or slow party costs nobody memory,
- * and a new supervisor goes on where the old one stopped.
+ * Theory of operation. One process, one event loop, no thread. What it knows of a run is on disk
+ * before anybody is told of it: the run's directory is the truth, the objects in memory are a cache
+ * of it. A run's shim writes events to its spool; the supervisor follows that file, checks what it
+ * finds and appends it to the journal; subscribers follow the journal. Both are cursors woken by
+ * inotify(7), so a dead or slow party costs nobody memory, and a new supervisor goes on where the
+ * old one stopped.
  *
- * A run's lock (flock(2) on <run>/lock) says which supervisor looks after it. There may be several at once: a
- * daemon, and one embedded in each `carrel run` that found no daemon. All of them use one state directory.
+ * A run's lock (flock(2) on <run>/lock) says which supervisor looks after it. There may be several
+ * at once: a daemon, and one embedded in each `carrel run` that found no daemon. All of them use
+ * one state directory.
  *
  * Trust: clients are known by SO_PEERCRED; shims and everything they write are hostile.
  */
@@ -33,9 +35,9 @@ typedef struct LiveRun LiveRun;
 typedef struct Root Root;
 
 typedef struct SupervisorPaths {
-        char *state;    /* state directory */
-        char *socket;   /* control socket; NULL in session mode */
-        char *profiles, *images; /* directories of shipped profiles and image definitions */
+        char *state;                /* state directory */
+        char *socket;               /* control socket; NULL in session mode */
+        char *profiles, *images;    /* directories of shipped profiles and image definitions */
         char *init, *guest, *patch; /* binaries */
 } SupervisorPaths;
 
@@ -49,7 +51,8 @@ struct Supervisor {
         sd_event_source *zygote_source;
         int listen_fd;
         sd_event_source *listen_source;
-        sd_event_source *inotify_source; /* keeps the loop's inotify instance open: to close one takes the kernel 20 ms */
+        sd_event_source *inotify_source; /* keeps the loop's inotify instance open: to close one
+                                            takes the kernel 20 ms */
         Session *sessions;
         LiveRun *runs;
         Root *roots;
@@ -67,7 +70,8 @@ int state_open_run(const Supervisor *sv, const char *id, Error **reterr);
 /** session_new() - serve a connected client; consumes @fd. */
 int session_new(Supervisor *sv, int fd, Error **reterr);
 void session_free_all(Supervisor *sv);
-/** session_send() / session_done() / session_fail() - one response; what cannot be sent closes the session. */
+/** session_send() / session_done() / session_fail() - one response; what cannot be sent closes the
+ * session. */
 void session_send(Session *s, Response *response, const int *fds, size_t n_fds);
 void session_done(Session *s, uint64_t id);
 void session_fail(Session *s, uint64_t id, const Error *error);
@@ -86,20 +90,37 @@ int request_dispatch(Session *s, Request *q, Frame *frame, bool greeted);
  *
  * Whatever is wrong with the task is refused before anything is created.
  */
-int submit(Session *s, const Carrel__V1__SubmitRequest *q, Frame *frame, Run **ret_run, Error **reterr);
+int submit(Session *s,
+           const Carrel__V1__SubmitRequest *q,
+           Frame *frame,
+           Run **ret_run,
+           Error **reterr);
 
 /* ---- roots.c ---- */
 
 /** roots_open() - the root directory that an image stands for; see image_materialize(). */
-int roots_open(Supervisor *sv, const Image *image, const char *digest, const char *user, uint32_t uid, int *ret_fd, Error **reterr);
+int roots_open(Supervisor *sv,
+               const Image *image,
+               const char *digest,
+               const char *user,
+               uint32_t uid,
+               int *ret_fd,
+               Error **reterr);
 void roots_free(Supervisor *sv);
 
 /* ---- watch.c: subscriptions ---- */
 
 typedef struct Subscription Subscription;
 
-int subscription_new(Session *s, uint64_t id, const char *run, uint64_t after, bool follow, Subscription **list, Error **reterr);
-/** subscription_pump() - send what there is and the client takes; on the loop, and when its queue has drained. */
+int subscription_new(Session *s,
+                     uint64_t id,
+                     const char *run,
+                     uint64_t after,
+                     bool follow,
+                     Subscription **list,
+                     Error **reterr);
+/** subscription_pump() - send what there is and the client takes; on the loop, and when its queue
+ * has drained. */
 void subscription_pump_all(Subscription *list);
 void subscription_free_all(Subscription **list);
 
@@ -112,31 +133,40 @@ struct LiveRun {
         Plan *plan;
         int run_fd, lock_fd;
         Journal *journal;
-        Session *client;        /* an attached run's; the run ends with it */
+        Session *client; /* an attached run's; the run ends with it */
         Connection *shim;
         int shim_pidfd;
         SpoolReader spool;
         sd_event_source *spool_source, *index_timer, *finish_timer, *disk_source;
-        Outcome *outcome;       /* as the shim says, until the run is finished */
-        char **feedback_ids;    /* seen in the journal */
+        Outcome *outcome;    /* as the shim says, until the run is finished */
+        char **feedback_ids; /* seen in the journal */
         size_t n_feedback_ids;
         struct PendingFeedback {
                 struct PendingFeedback *next;
                 Session *session;
                 uint64_t request;
                 char *id;
-        } *pending_feedback;
+        } * pending_feedback;
         uint64_t disk_baseline_bytes, disk_walked_us;
         bool finishing;
         unsigned release_tries;
-        sd_event_source *helper_source, *patch_timer; /* the child that works for this run, if any */
+        sd_event_source *helper_source,
+                *patch_timer; /* the child that works for this run, if any */
         int patch_fd;
 };
 
-/** live_run_new() - an object for a run directory whose lock the caller holds; consumes all descriptors. */
-int live_run_new(Supervisor *sv, Run *info, Plan *plan, int run_fd, int lock_fd, LiveRun **ret_run, Error **reterr);
+/** live_run_new() - an object for a run directory whose lock the caller holds; consumes all
+ * descriptors. */
+int live_run_new(Supervisor *sv,
+                 Run *info,
+                 Plan *plan,
+                 int run_fd,
+                 int lock_fd,
+                 LiveRun **ret_run,
+                 Error **reterr);
 LiveRun *live_run_find(Supervisor *sv, const char *id);
-/** live_run_follow() - begin to read the shim's spool; @link_fd (consumed): connected to the shim. */
+/** live_run_follow() - begin to read the shim's spool; @link_fd (consumed): connected to the shim.
+ */
 int live_run_follow(LiveRun *r, int link_fd, Error **reterr);
 /** live_run_read_spool() - take over into the journal what the spool holds. */
 int live_run_read_spool(LiveRun *r, Error **reterr);

@@ -1,8 +1,8 @@
 /*
  * Subscriptions: a cursor over a run's journal, woken by inotify
  *
- * Nothing is queued for a slow client: while its connection is full, its cursor simply stays where it is.
- * The end of a followed run is its `finished` event, which is a journal's last.
+ * Nothing is queued for a slow client: while its connection is full, its cursor simply stays where
+ * it is. The end of a followed run is its `finished` event, which is a journal's last.
  */
 #include <errno.h>
 #include <sys/inotify.h>
@@ -70,12 +70,19 @@ void subscription_pump_all(Subscription *list) {
         }
 }
 
-static int subscription_woken(sd_event_source *source, const struct inotify_event *event, void *data) {
+static int
+subscription_woken(sd_event_source *source, const struct inotify_event *event, void *data) {
         subscription_pump(data);
         return 0;
 }
 
-int subscription_new(Session *s, uint64_t id, const char *run, uint64_t after, bool follow, Subscription **list, Error **reterr) {
+int subscription_new(Session *s,
+                     uint64_t id,
+                     const char *run,
+                     uint64_t after,
+                     bool follow,
+                     Subscription **list,
+                     Error **reterr) {
         Supervisor *sv = session_supervisor(s);
         _cleanup_close_ int run_fd = state_open_run(sv, run, reterr);
         Subscription *sub;
@@ -87,12 +94,14 @@ int subscription_new(Session *s, uint64_t id, const char *run, uint64_t after, b
         sub = calloc(1, sizeof *sub);
         if (!sub)
                 return error_set(reterr, ENOMEM, "cannot watch run '%s'", run);
-        *sub = (Subscription){ .next = *list, .list = list, .session = s, .id = id, .follow = follow };
+        *sub = (Subscription){
+                .next = *list, .list = list, .session = s, .id = id, .follow = follow};
         *list = sub;
         r = journal_cursor_open(run_fd, after, &sub->cursor, reterr);
         if (r == 0 && follow) {
                 snprintf(path, sizeof path, "/proc/self/fd/%d/journal", run_fd);
-                r = sd_event_add_inotify(sv->event, &sub->source, path, IN_MODIFY, subscription_woken, sub);
+                r = sd_event_add_inotify(sv->event, &sub->source, path, IN_MODIFY,
+                                         subscription_woken, sub);
                 if (r < 0)
                         error_set(reterr, -r, "cannot watch run '%s'", run);
         }

@@ -1,22 +1,23 @@
 /*
  * Putting a run's changes into the original directory
  *
- * First every change is held against the original; only if none conflicts is anything written. A file is
- * written beside its place and renamed over it, so a reader sees the old or the new one.
+ * First every change is held against the original; only if none conflicts is anything written. A
+ * file is written beside its place and renamed over it, so a reader sees the old or the new one.
  *
- * A conflict: the original's entry changed (ctime) after the run started, or vanished although the run had
- * copied it up, or appeared although the run created it, or has another type than it had; unless what is
- * there already equals what the run made (then nothing is to be done: apply twice is apply once).
+ * A conflict: the original's entry changed (ctime) after the run started, or vanished although the
+ * run had copied it up, or appeared although the run created it, or has another type than it had;
+ * unless what is there already equals what the run made (then nothing is to be done: apply twice is
+ * apply once).
  *
- * Trust: the run's files are hostile. No link is followed on either side; device nodes, sockets and FIFOs are
- * refused; set-user-id and set-group-id bits are dropped; names are data, never parsed.
+ * Trust: the run's files are hostile. No link is followed on either side; device nodes, sockets and
+ * FIFOs are refused; set-user-id and set-group-id bits are dropped; names are data, never parsed.
  */
 #pragma once
 
 #include "workspace/changes.h"
 
 typedef struct ApplyResult {
-        size_t applied;   /* changes made, or to be made where only checked */
+        size_t applied; /* changes made, or to be made where only checked */
         size_t conflicts;
 } ApplyResult;
 
@@ -37,7 +38,11 @@ typedef struct ApplyOptions {
  *
  * New files get the owner of @to_fd; a changed file keeps the owner it has.
  *
- * Return: 0; -EEXIST when there are conflicts (nothing was written); -errno in the middle (the error says
- * which path, and that the ones before it are applied; applying again goes on).
+ * Return: 0; -EEXIST when there are conflicts (nothing was written); -errno in the middle (the
+ * error says which path, and that the ones before it are applied; applying again goes on).
  */
-int apply_changes(int to_fd, int upper_fd, const ApplyOptions *options, ApplyResult *ret_result, Error **reterr);
+int apply_changes(int to_fd,
+                  int upper_fd,
+                  const ApplyOptions *options,
+                  ApplyResult *ret_result,
+                  Error **reterr);

@@ -5,31 +5,35 @@
 
 /* What holds at some point of the building; a stage needs some of these and gives others. */
 typedef enum Fact {
-        FACT_IDS = 1 << 0,        /* the user namespaces exist, nobody is in them */
-        FACT_TREES = 1 << 1,      /* every host tree is held as a detached, restricted mount */
-        FACT_CLOCK = 1 << 2,      /* children start in a time namespace that began just now */
-        FACT_INSIDE = 1 << 3,     /* this process is alone in its new namespaces, still as the host's root */
-        FACT_LIMITED = 1 << 4,    /* it is in its control groups, and they are its cgroup namespace's root */
-        FACT_PRIVATE = 1 << 5,    /* no mount made here is seen outside */
-        FACT_ROOT = 1 << 6,       /* the workspace's root is attached, root_fd holds it */
-        FACT_PLACES = 1 << 7,     /* everything the plan lists is attached below it */
-        FACT_RUN = 1 << 8,        /* /run/carrel and /run/credentials are ready, the guest socket is bound */
-        FACT_NETWORK = 1 << 9,    /* the network namespace is as the plan says */
-        FACT_NAMES = 1 << 10,     /* host name */
-        FACT_CONFINED = 1 << 11,  /* "/" is the workspace's, the host's files are out of reach */
-        FACT_CLEAN = 1 << 12,     /* no descriptor is open but null, the control socket and init's binary */
-        FACT_IDENTITY = 1 << 13,  /* inside the user namespace, as its root; no way back */
+        FACT_IDS = 1 << 0,   /* the user namespaces exist, nobody is in them */
+        FACT_TREES = 1 << 1, /* every host tree is held as a detached, restricted mount */
+        FACT_CLOCK = 1 << 2, /* children start in a time namespace that began just now */
+        FACT_INSIDE =
+                1 << 3, /* this process is alone in its new namespaces, still as the host's root */
+        FACT_LIMITED =
+                1 << 4, /* it is in its control groups, and they are its cgroup namespace's root */
+        FACT_PRIVATE = 1 << 5, /* no mount made here is seen outside */
+        FACT_ROOT = 1 << 6,    /* the workspace's root is attached, root_fd holds it */
+        FACT_PLACES = 1 << 7,  /* everything the plan lists is attached below it */
+        FACT_RUN =
+                1 << 8, /* /run/carrel and /run/credentials are ready, the guest socket is bound */
+        FACT_NETWORK = 1 << 9,   /* the network namespace is as the plan says */
+        FACT_NAMES = 1 << 10,    /* host name */
+        FACT_CONFINED = 1 << 11, /* "/" is the workspace's, the host's files are out of reach */
+        FACT_CLEAN =
+                1 << 12, /* no descriptor is open but null, the control socket and init's binary */
+        FACT_IDENTITY = 1 << 13, /* inside the user namespace, as its root; no way back */
 } Fact;
 
 typedef struct Build {
         const WorkspaceSpec *spec;
         unsigned facts;
-        int userns_fd;                        /* 0..65535 -> base.. */
-        int owner_userns_fd;                  /* the same, with the source's owner as the harness's user */
-        int trees[WORKSPACE_MAX_SOURCES];     /* detached mounts, by the order of the plan's sources */
-        int layers_fd;                        /* the run's layers directory, detached */
-        int guest_tree;                       /* carrel-guest, detached */
-        int staging_fd;                       /* a directory of the host that overlay layers are attached on */
+        int userns_fd;       /* 0..65535 -> base.. */
+        int owner_userns_fd; /* the same, with the source's owner as the harness's user */
+        int trees[WORKSPACE_MAX_SOURCES]; /* detached mounts, by the order of the plan's sources */
+        int layers_fd;                    /* the run's layers directory, detached */
+        int guest_tree;                   /* carrel-guest, detached */
+        int staging_fd; /* a directory of the host that overlay layers are attached on */
         int root_fd;
         int init_fd, control_fd;
 } Build;

@@ -20,9 +20,10 @@
 #define BUILD_TTY_GROUP 5 /* Debian's "tty" */
 
 /*
- * A layer must be attached before an overlay can use it (Linux < 6.15). All of them are attached on one
- * directory of the host, each over the one before and the workspace's root over all: nobody sees them outside of
- * this namespace, and they go with the old root. After the root is attached nothing may be: it would stand over it.
+ * A layer must be attached before an overlay can use it (Linux < 6.15). All of them are attached on
+ * one directory of the host, each over the one before and the workspace's root over all: nobody
+ * sees them outside of this namespace, and they go with the old root. After the root is attached
+ * nothing may be: it would stand over it.
  */
 int build_attach_layers(Build *b, Error **reterr) {
         size_t nth = 0;
@@ -46,8 +47,7 @@ int build_attach_layers(Build *b, Error **reterr) {
 }
 
 /* The overlay of @lower_tree and the run's layer directory @layer. Return: a detached mount. */
-static int
-build_overlay(const Build *b, int lower_tree, const char *layer, Error **reterr) {
+static int build_overlay(const Build *b, int lower_tree, const char *layer, Error **reterr) {
         _cleanup_close_ int dir = -EBADF, upper = -EBADF, work = -EBADF;
 
         dir = openat(b->layers_fd, layer, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);

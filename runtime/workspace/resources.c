@@ -44,19 +44,24 @@ static int resource_ids_acquire(const ResourcesSpec *spec, Resources *res, Error
 }
 
 /* Calls @use for each reserved range with its slot's name and the run that has it. */
-static int resource_each_id(int state_fd, void (*use)(int ids_fd, const char *slot, const char *run, void *data),
-                            void *data, Error **reterr) {
+static int resource_each_id(int state_fd,
+                            void (*use)(int ids_fd, const char *slot, const char *run, void *data),
+                            void *data,
+                            Error **reterr) {
         int fd = openat(state_fd, RESOURCES_IDS_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         DIR *dir = fd < 0 ? NULL : fdopendir(fd);
         struct dirent *de;
 
         if (!dir) {
                 fd_close(fd);
-                return error_set(reterr, errno, "cannot open the state directory's '%s'", RESOURCES_IDS_DIR);
+                return error_set(reterr, errno, "cannot open the state directory's '%s'",
+                                 RESOURCES_IDS_DIR);
         }
         while ((de = readdir(dir))) {
                 char target[NAME_MAX + 1];
-                ssize_t n = de->d_type == DT_LNK ? readlinkat(fd, de->d_name, target, sizeof target - 1) : -1;
+                ssize_t n = de->d_type == DT_LNK
+                                    ? readlinkat(fd, de->d_name, target, sizeof target - 1)
+                                    : -1;
 
                 if (n < 0)
                         continue;
@@ -87,7 +92,10 @@ static void resource_ids_show(int ids_fd, const char *slot, const char *run, voi
         owners->use(run, owners->data);
 }
 
-int resources_find_owners(int state_fd, void (*use)(const char *run, void *data), void *data, Error **reterr) {
+int resources_find_owners(int state_fd,
+                          void (*use)(const char *run, void *data),
+                          void *data,
+                          Error **reterr) {
         ResourceOwners owners = {.use = use, .data = data};
 
         return resource_each_id(state_fd, resource_ids_show, &owners, reterr);
@@ -196,12 +204,14 @@ int resources_acquire(const ResourcesSpec *spec, Resources *ret_resources, Error
 }
 
 /* Releases from the last resource down to @first. */
-static int resources_release_from(size_t first, int state_fd, int run_fd, const char *run, Error **reterr) {
+static int
+resources_release_from(size_t first, int state_fd, int run_fd, const char *run, Error **reterr) {
         for (size_t i = ELEMENTSOF(resources); i-- > first;) {
                 int r = resources[i].release(state_fd, run_fd, run, reterr);
 
                 if (r < 0)
-                        return error_wrap(reterr, r, "giving back the %s of run '%s'", resources[i].name, run);
+                        return error_wrap(reterr, r, "giving back the %s of run '%s'",
+                                          resources[i].name, run);
         }
         return 0;
 }

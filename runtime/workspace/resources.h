@@ -1,14 +1,15 @@
 /*
- * What a run holds that outlives its processes: a range of host ids, its layers' directories, its control groups
+ * What a run holds that outlives its processes: a range of host ids, its layers' directories, its
+ * control groups
  *
- * Model:     three resources in one table, acquired in order, released in reverse. A resource's durable name is
- *            written before (or in the same atomic step as) the resource is made, and releasing goes by those
- *            names alone: so a failed start, a normal end and the recovery after kill -9 or a reboot run the same code.
- *              ids      <state>/ids/<slot>, a symbolic link to the run's id, made with one symlink(2)
- *              layers   <run>/layers/{root,source}/{upper,work}
- *              cgroups  <run>/cgroups (kernel/cgroup.h)
- * Kept:      layers/source/upper is the record of what the run changed; everything else goes.
- * Trust:     runs as root; the layers' content was written by an agent and is only ever unlinked.
+ * Model:     three resources in one table, acquired in order, released in reverse. A resource's
+ * durable name is written before (or in the same atomic step as) the resource is made, and
+ * releasing goes by those names alone: so a failed start, a normal end and the recovery after kill
+ * -9 or a reboot run the same code. ids      <state>/ids/<slot>, a symbolic link to the run's id,
+ * made with one symlink(2) layers   <run>/layers/{root,source}/{upper,work} cgroups  <run>/cgroups
+ * (kernel/cgroup.h) Kept:      layers/source/upper is the record of what the run changed;
+ * everything else goes. Trust:     runs as root; the layers' content was written by an agent and is
+ * only ever unlinked.
  */
 #pragma once
 
@@ -16,8 +17,9 @@
 #include "proto/messages.h"
 
 #define RESOURCES_IDS_DIR "ids"
-#define RESOURCES_FIRST_ID 1879048192u /* 0x70000000: above what systemd gives to containers and users */
-#define RESOURCES_SLOTS 4094u          /* up to 0x7FFDFFFF; slot 0 of 65,536 ids belongs to the shims */
+#define RESOURCES_FIRST_ID                                                                         \
+        1879048192u           /* 0x70000000: above what systemd gives to containers and users */
+#define RESOURCES_SLOTS 4094u /* up to 0x7FFDFFFF; slot 0 of 65,536 ids belongs to the shims */
 
 typedef struct ResourcesSpec {
         int state_fd;
@@ -39,7 +41,8 @@ int resources_acquire(const ResourcesSpec *spec, Resources *ret_resources, Error
 /**
  * resources_stop() - kill what is left of the workspace and remove its control groups; idempotent
  *
- * Return: 0, nothing of it runs; -EBUSY while killed processes are still on their way out: call again.
+ * Return: 0, nothing of it runs; -EBUSY while killed processes are still on their way out: call
+ * again.
  */
 int resources_stop(int state_fd, int run_fd, const char *run, Error **reterr);
 
@@ -50,5 +53,9 @@ int resources_stop(int state_fd, int run_fd, const char *run, Error **reterr);
  */
 int resources_release(int state_fd, int run_fd, const char *run, Error **reterr);
 
-/** resources_find_owners() - call @use for each run that holds an id range: what a recovery has to look at. */
-int resources_find_owners(int state_fd, void (*use)(const char *run, void *data), void *data, Error **reterr);
+/** resources_find_owners() - call @use for each run that holds an id range: what a recovery has to
+ * look at. */
+int resources_find_owners(int state_fd,
+                          void (*use)(const char *run, void *data),
+                          void *data,
+                          Error **reterr);

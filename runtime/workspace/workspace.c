@@ -73,8 +73,8 @@ static int stage_clone_tree(Build *b, const PlanMount *m, size_t nth, Error **re
         if (m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_BIND && !m->writable) {
                 _cleanup_error_ Error *error = NULL;
 
-                b->trees[nth] = mount_clone_tree(
-                        b->spec->source_fds[nth], userns, flags, m->source, &error);
+                b->trees[nth] = mount_clone_tree(b->spec->source_fds[nth], userns, flags, m->source,
+                                                 &error);
                 if (b->trees[nth] >= 0)
                         return 0;
                 if (b->trees[nth] == -EINVAL) {

@@ -14,8 +14,8 @@
 #include "proto/text/text.h"
 
 /*
- * libfyaml 0.7.12 leaks a buffer where a long broken scalar ends a text. Only the fuzzer is told to look
- * away; the unit tests replay the corpus without this.
+ * libfyaml 0.7.12 leaks a buffer where a long broken scalar ends a text. Only the fuzzer is told to
+ * look away; the unit tests replay the corpus without this.
  */
 #ifdef FUZZING
 const char *__lsan_default_suppressions(void);

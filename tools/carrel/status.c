@@ -19,7 +19,8 @@ int status_of_task(const Outcome *o) {
         }
 }
 
-/* Status 126 and 127 are the shell's words for a command that could not be started; or @otherwise. */
+/* Status 126 and 127 are the shell's words for a command that could not be started; or @otherwise.
+ */
 static int status_of_start(const Outcome *o, int otherwise) {
         if (o->error && o->error->code == ENOENT)
                 return STATUS_NOT_FOUND;

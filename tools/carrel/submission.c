@@ -12,8 +12,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/place.h"
 #include "base/fd.h"
+#include "base/place.h"
 #include "carrel/run.h"
 #include "policy/compile.h"
 #include "policy/policy.h"
