@@ -78,7 +78,7 @@ def scheduler(carreld, place):
 
 
 @pytest.fixture
-def connect(place):
+def connect(place, carreld):
     """connect(hello=True): another client of the place's daemon."""
     clients = []
 

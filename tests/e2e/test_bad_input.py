@@ -103,7 +103,7 @@ def test_a_policy_that_extends_itself_through_others_is_refused(place, refuses):
     "without, pattern, hint",
     [
         ("owner", "the task has no owner", "add 'owner: <who answers for this run>'"),
-        ("harness", "the task has no harness, so there is nothing to run", "add 'harness: {command: [...]}'"),
+        ("harness", "'harness.command' is empty", "write the program and its arguments: [make, test]"),
     ],
 )
 def test_a_task_without_what_it_needs_is_refused(place, refuses, without, pattern, hint):

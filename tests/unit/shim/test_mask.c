@@ -19,11 +19,11 @@ static char *feed(const Mask *m, const char *text, size_t piece) {
         for (size_t at = 0; at < size; at += piece) {
                 assert_int_equal(
                         mask_feed(s, text + at, MIN_OF(piece, size - at), false, &data, &n), 0);
-                memcpy(all + have, data, n);
+                memcpy(all + have, n ? data : "", n);
                 have += n;
         }
         assert_int_equal(mask_feed(s, NULL, 0, true, &data, &n), 0);
-        memcpy(all + have, data, n);
+        memcpy(all + have, n ? data : "", n);
         mask_state_free(s);
         return all;
 }
