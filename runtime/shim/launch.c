@@ -63,7 +63,7 @@ static int launch_listen(int run_fd, Error **reterr) {
         return TAKE_FD(fd);
 }
 
-static int launch_workspace(const LaunchKit *kit,
+static int launch_workspace(LaunchKit *kit,
                             const SpawnRequest *q,
                             const LaunchFds *fds,
                             ShimSpec *spec,
@@ -97,13 +97,16 @@ static int launch_workspace(const LaunchKit *kit,
                 .guest_listen_fd = spec->guest_listen_fd,
                 .control_fd = control,
                 .degraded = &spec->degraded,
-                .netns_fd = -EBADF,
+                .netns_fd = netns_pool_take(&kit->netns),
         };
-        return workspace_start(&workspace, &pid, &spec->init_pidfd, reterr);
+        r = workspace_start(&workspace, &pid, &spec->init_pidfd, reterr);
+        fd_close(workspace.netns_fd);
+        netns_pool_done(&kit->netns); /* the others are other workspaces' */
+        return r;
 }
 
 /* What is left of privilege and of the host goes; the spool, the sockets and the counters stay. */
-static int launch_confine(const LaunchKit *kit,
+static int launch_confine(LaunchKit *kit,
                           const SpawnRequest *q,
                           const LaunchFds *fds,
                           ShimSpec *spec,
@@ -134,7 +137,7 @@ static void launch_prepare_process(void) {
         umask(0077);
 }
 
-_Noreturn void launch_shim(const LaunchKit *kit, SpawnRequest *request, int *fds, size_t n_fds) {
+_Noreturn void launch_shim(LaunchKit *kit, SpawnRequest *request, int *fds, size_t n_fds) {
         ShimSpec spec = {
                 .request = request, .started_us = clock_boottime_us(), .init_pidfd = -EBADF};
         _cleanup_error_ Error *error = NULL;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernel/cgroup.h"
+#include "network/netns.h"
 #include "proto/messages.h"
 #include "shim/confine.h"
 
@@ -10,9 +11,10 @@ typedef struct LaunchKit {
         int init_fd;  /* sealed memory file */
         int guest_fd; /* O_PATH */
         CgroupHost cgroup;
+        NetnsPool netns;
         ConfineFilter filter;
 } LaunchKit;
 
 /** launch_shim() - in a fresh process: start the workspace, confine, serve until the run ends.
  * Never returns. */
-_Noreturn void launch_shim(const LaunchKit *kit, SpawnRequest *request, int *fds, size_t n_fds);
+_Noreturn void launch_shim(LaunchKit *kit, SpawnRequest *request, int *fds, size_t n_fds);

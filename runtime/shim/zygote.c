@@ -31,6 +31,8 @@ static int zygote_prepare(const ZygoteSpec *spec, LaunchKit *ret_kit, Error **re
         if (ret_kit->guest_fd < 0)
                 return error_set(reterr, errno, "cannot open '%s'", spec->guest_path);
         r = cgroup_host_open(&ret_kit->cgroup, reterr);
+        if (r == 0)
+                r = netns_pool_init(&ret_kit->netns, reterr);
         return r < 0 ? r : confine_compile(&ret_kit->filter, reterr);
 }
 
@@ -67,7 +69,7 @@ static int zygote_answer(int fd, int pidfd, const Error *error) {
 }
 
 /* One request. Return: 0; -ECONNRESET once the supervisor is gone. */
-static int zygote_serve(int fd, const LaunchKit *kit) {
+static int zygote_serve(int fd, LaunchKit *kit) {
         _cleanup_message_ SpawnRequest *request = NULL;
         _cleanup_close_ int pidfd = -EBADF;
         _cleanup_error_ Error *error = NULL;
@@ -89,10 +91,13 @@ static int zygote_serve(int fd, const LaunchKit *kit) {
         }
         if (pid < 0)
                 error_set(&error, errno, "cannot fork a shim");
+        fd_close(netns_pool_take(&kit->netns)); /* the shim has it now */
         fd_close_many(fds, n_fds);
         for (size_t i = 0; i < request->n_grants; i++)
                 explicit_bzero(request->grants[i]->value.data, request->grants[i]->value.len);
-        return zygote_answer(fd, pidfd, error);
+        r = zygote_answer(fd, pidfd, error);
+        (void)netns_pool_fill(&kit->netns, NULL); /* without one, the next workspace makes its own */
+        return r;
 }
 
 static _Noreturn void zygote_main(const ZygoteSpec *spec, int fd) {
@@ -114,6 +119,7 @@ static _Noreturn void zygote_main(const ZygoteSpec *spec, int fd) {
         r = zygote_prepare(spec, &kit, &error);
         if (zygote_answer(fd, -EBADF, error) < 0 || r < 0)
                 _exit(1);
+        (void)netns_pool_fill(&kit.netns, NULL);
         while (r >= 0)
                 r = zygote_serve(fd, &kit);
         _exit(0);

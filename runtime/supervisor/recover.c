@@ -22,18 +22,6 @@
 
 #define RECOVER_MAX_PLAN (4 * MIB)
 
-/* The lock says that nobody else does it. Return: descriptor; -EWOULDBLOCK while somebody does. */
-static int recover_lock(int run_fd, Error **reterr) {
-        _cleanup_close_ int fd =
-                openat(run_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-        if (fd < 0)
-                return error_set(reterr, errno, "cannot open the run's lock");
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-                return -EWOULDBLOCK;
-        return TAKE_FD(fd);
-}
-
 static int recover_read_plan(int run_fd, Plan **ret_plan, Error **reterr) {
         _cleanup_free_ char *data = NULL;
         size_t size;
@@ -117,7 +105,7 @@ static int recover_run(Supervisor *sv, const Run *found, Error **reterr) {
         }
         if (run_fd < 0)
                 return run_fd;
-        lock_fd = recover_lock(run_fd, reterr);
+        lock_fd = state_lock_run(run_fd, reterr);
         if (lock_fd < 0)
                 return lock_fd == -EWOULDBLOCK ? 0 : lock_fd;
         k = recover_read_plan(run_fd, &plan, reterr);
@@ -156,7 +144,7 @@ static void recover_sweep(Supervisor *sv) {
                     index_find(sv->index, de->d_name, &known, NULL) != -ENOENT)
                         continue;
                 run_fd = state_open_run(sv, de->d_name, NULL);
-                lock_fd = run_fd < 0 ? -EBADF : recover_lock(run_fd, NULL);
+                lock_fd = run_fd < 0 ? -EBADF : state_lock_run(run_fd, NULL);
                 if (lock_fd < 0)
                         continue;
                 log_line(LOG_LEVEL_WARNING, "run '%s' was never started: its directory is removed",
@@ -181,7 +169,7 @@ static void recover_release(const char *id, void *data) {
         if (r != -ENOENT && (r < 0 || run->state < CARREL__V1__RUN_STATE__RUN_STATE_SUCCEEDED))
                 return;
         run_fd = state_open_run(sv, id, NULL);
-        lock_fd = run_fd < 0 ? -EBADF : recover_lock(run_fd, NULL);
+        lock_fd = run_fd < 0 ? -EBADF : state_lock_run(run_fd, NULL);
         if (run_fd >= 0 && lock_fd < 0)
                 return;
         if (resources_release(sv->state_fd, run_fd, id, &error) < 0)

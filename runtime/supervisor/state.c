@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "base/fd.h"
@@ -73,4 +74,15 @@ int state_open_run(const Supervisor *sv, const char *id, Error **reterr) {
         int fd = openat(sv->runs_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
         return fd < 0 ? error_set(reterr, errno, "cannot open the record of run '%s'", id) : fd;
+}
+
+int state_lock_run(int run_fd, Error **reterr) {
+        /* A description of its own: run_fd's is shared with the zygote while a shim is made. */
+        _cleanup_close_ int fd = openat(run_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (fd < 0)
+                return error_set(reterr, errno, "cannot open the run's directory");
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+                return errno == EWOULDBLOCK ? -EWOULDBLOCK : error_set(reterr, errno, "cannot lock the run");
+        return TAKE_FD(fd);
 }

@@ -272,15 +272,6 @@ static int submit_write_message(int run_fd, const char *name, const Message *m, 
         return file_create_at(run_fd, name, 0600, data, size, reterr);
 }
 
-static int submit_lock(int run_fd, Error **reterr) {
-        _cleanup_close_ int fd =
-                openat(run_fd, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-
-        if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
-                return error_set(reterr, errno, "cannot lock the run");
-        return TAKE_FD(fd);
-}
-
 static int submit_describe(const Submission *sub, const char *id, Run **ret_info, Error **reterr) {
         _cleanup_message_ Run *info = message_new(&carrel__v1__run__descriptor);
         _cleanup_free_ char *record = NULL;
@@ -324,7 +315,7 @@ static int submit_create(Submission *sub, LiveRun **ret_run, Error **reterr) {
         int r = submit_make_directory(sub, &id, &run_fd, reterr);
 
         if (r == 0)
-                r = lock_fd = submit_lock(run_fd, reterr);
+                r = lock_fd = state_lock_run(run_fd, reterr);
         if (r >= 0)
                 r = submit_write_message(run_fd, "task", &sub->request->task->base, reterr);
         if (r >= 0)

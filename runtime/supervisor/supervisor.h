@@ -8,7 +8,7 @@
  * inotify(7), so a dead or slow party costs nobody memory, and a new supervisor goes on where the
  * old one stopped.
  *
- * A run's lock (flock(2) on <run>/lock) says which supervisor looks after it. There may be several
+ * A run's lock (flock(2) on its directory) says which supervisor looks after it. There may be several
  * at once: a daemon, and one embedded in each `carrel run` that found no daemon. All of them use
  * one state directory.
  *
@@ -64,6 +64,13 @@ struct Supervisor {
 int state_open(Supervisor *sv, Error **reterr);
 /** state_open_run() - the directory of a run that the index knows. */
 int state_open_run(const Supervisor *sv, const char *id, Error **reterr);
+
+/**
+ * state_lock_run() - become the one supervisor that looks after a run
+ *
+ * Return: a descriptor that holds the lock; -EWOULDBLOCK, without an error, while another one has it.
+ */
+int state_lock_run(int run_fd, Error **reterr);
 
 /* ---- session.c: clients ---- */
 
