@@ -49,7 +49,7 @@ static int request_find_live(Session *s, const char *id, LiveRun **ret_run, Erro
         if (*ret_run)
                 return 0;
         if (request_is_final(run))
-                return error_refuse(reterr, ESRCH, "see 'carrel ps'", "run '%s' has ended already",
+                return error_refuse(reterr, ESTALE, "see 'carrel ps'", "run '%s' has ended already",
                                     run->id);
         return error_refuse(reterr, EBUSY,
                             "ask that one: the carreld, or the 'carrel run', that started it",
@@ -287,13 +287,18 @@ static int request_feedback(Session *s, Request *q, Frame *frame, Error **reterr
         return live_run_feedback(run, s, q->id, q->feedback->feedback, reterr);
 }
 
+/* What has ended stays as it ended. */
 static int request_stop(Session *s, Request *q, Frame *frame, Error **reterr) {
+        _cleanup_error_ Error *error = NULL;
         LiveRun *run;
-        int r = request_find_live(s, q->stop->run, &run, reterr);
+        int r = request_find_live(s, q->stop->run, &run, &error);
 
-        if (r < 0)
+        if (r < 0 && r != -ESTALE) {
+                error_move(reterr, &error);
                 return r;
-        live_run_stop(run, CARREL__V1__REASON__REASON_STOPPED, q->stop->why);
+        }
+        if (r == 0)
+                live_run_stop(run, CARREL__V1__REASON__REASON_STOPPED, q->stop->why);
         session_done(s, q->id);
         return 0;
 }

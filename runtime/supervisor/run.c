@@ -76,7 +76,7 @@ void live_run_free(LiveRun *r) {
                         *p = r->next;
                         break;
                 }
-        error_refuse(&error, ESRCH, NULL, "run '%s' has ended", r->info->id);
+        error_refuse(&error, ESTALE, NULL, "run '%s' has ended", r->info->id);
         live_run_drop_pending(r, NULL, error);
         sd_event_source_disable_unref(r->spool_source);
         sd_event_source_disable_unref(r->index_timer);
@@ -334,22 +334,39 @@ static bool live_run_knows_feedback(const LiveRun *r, const char *id) {
         return false;
 }
 
-int live_run_feedback(LiveRun *r, Session *s, uint64_t request, const Feedback *f, Error **reterr) {
+static int live_run_check_feedback(LiveRun *r, const Feedback *f, Error **reterr) {
+        if (f->kind == CARREL__V1__FEEDBACK_KIND__FEEDBACK_KIND_CHECK)
+                return error_refuse(reterr, EINVAL, "use 'ci' or 'comment'", "feedback of kind 'check' is carrel's own");
+        if (strlen(f->text) > 64 * KIB)
+                return error_refuse(reterr, E2BIG, "send the part that matters", "feedback is at most 64 KiB of text");
+        if (strlen(f->id) > 128 || strlen(f->source) > 256)
+                return error_refuse(reterr, EINVAL, "an id has up to 128 bytes, a source up to 256",
+                                    "the feedback's id or source is too long");
+        if (r->n_feedback_ids >= 256)
+                return error_refuse(reterr, ENOBUFS, "start a new run", "run '%s' takes no more feedback", r->info->id);
+        if (!r->shim)
+                return error_refuse(reterr, ESTALE, NULL, "run '%s' is ending", r->info->id);
+        return 0;
+}
+
+int live_run_feedback(LiveRun *r, Session *s, uint64_t request, Feedback *f, Error **reterr) {
         ShimCommand command = CARREL__V1__SHIM_COMMAND__INIT;
         struct PendingFeedback *pending;
+        char made_up[64];
+        int k;
 
-        if (!*f->id || strlen(f->id) > 128 || strlen(f->text) > 64 * KIB || strlen(f->source) > 256)
-                return error_refuse(
-                        reterr, EINVAL,
-                        "an id of 1 to 128 bytes, a source of up to 256, a text of up to 64 KiB",
-                        "this feedback cannot be delivered");
+        if (!*f->id) { /* sent twice is two items then */
+                snprintf(made_up, sizeof made_up, "feedback-%lu-%zu", clock_unix_us(), r->n_feedback_ids);
+                if (message_set_string(&f->id, made_up) < 0)
+                        return error_set(reterr, ENOMEM, "cannot deliver feedback");
+        }
         if (live_run_knows_feedback(r, f->id)) { /* sent twice is sent once */
                 session_done(s, request);
                 return 0;
         }
-        if (r->n_feedback_ids >= 256 || !r->shim)
-                return error_refuse(reterr, ENOBUFS, "start a new run",
-                                    "run '%s' takes no more feedback", r->info->id);
+        k = live_run_check_feedback(r, f, reterr);
+        if (k < 0)
+                return k;
         pending = calloc(1, sizeof *pending);
         if (!pending || !(pending->id = strdup(f->id))) {
                 free(pending);
@@ -360,7 +377,7 @@ int live_run_feedback(LiveRun *r, Session *s, uint64_t request, const Feedback *
         pending->next = r->pending_feedback;
         r->pending_feedback = pending;
         command.body_case = CARREL__V1__SHIM_COMMAND__BODY_FEEDBACK;
-        command.feedback = (Feedback *)(uintptr_t)f;
+        command.feedback = f;
         live_run_command(r, &command);
         return 0;
 }

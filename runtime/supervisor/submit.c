@@ -204,7 +204,7 @@ static int submit_attachment(Submission *sub, Error **reterr) {
 
         if (sub->frame->n_fds != want)
                 return error_refuse(
-                        reterr, EINVAL,
+                        reterr, EBADMSG,
                         "send stdin, stdout and stderr, or one descriptor for a terminal",
                         "the submission came with %zu descriptors, not %zu", sub->frame->n_fds,
                         want);

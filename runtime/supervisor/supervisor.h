@@ -183,7 +183,7 @@ void live_run_apply(LiveRun *r, const Event *event);
 void live_run_append(LiveRun *r, Event *event);
 void live_run_command(LiveRun *r, ShimCommand *command);
 void live_run_stop(LiveRun *r, Carrel__V1__Reason reason, const char *why);
-int live_run_feedback(LiveRun *r, Session *s, uint64_t request, const Feedback *f, Error **reterr);
+int live_run_feedback(LiveRun *r, Session *s, uint64_t request, Feedback *f, Error **reterr);
 /** live_run_forget_session() - @s is going away. */
 void live_run_forget_session(Supervisor *sv, Session *s);
 void live_run_free(LiveRun *r);
