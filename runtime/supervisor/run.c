@@ -336,14 +336,17 @@ static bool live_run_knows_feedback(const LiveRun *r, const char *id) {
 
 static int live_run_check_feedback(LiveRun *r, const Feedback *f, Error **reterr) {
         if (f->kind == CARREL__V1__FEEDBACK_KIND__FEEDBACK_KIND_CHECK)
-                return error_refuse(reterr, EINVAL, "use 'ci' or 'comment'", "feedback of kind 'check' is carrel's own");
+                return error_refuse(reterr, EINVAL, "use 'ci' or 'comment'",
+                                    "feedback of kind 'check' is carrel's own");
         if (strlen(f->text) > 64 * KIB)
-                return error_refuse(reterr, E2BIG, "send the part that matters", "feedback is at most 64 KiB of text");
+                return error_refuse(reterr, E2BIG, "send the part that matters",
+                                    "feedback is at most 64 KiB of text");
         if (strlen(f->id) > 128 || strlen(f->source) > 256)
                 return error_refuse(reterr, EINVAL, "an id has up to 128 bytes, a source up to 256",
                                     "the feedback's id or source is too long");
         if (r->n_feedback_ids >= 256)
-                return error_refuse(reterr, ENOBUFS, "start a new run", "run '%s' takes no more feedback", r->info->id);
+                return error_refuse(reterr, ENOBUFS, "start a new run",
+                                    "run '%s' takes no more feedback", r->info->id);
         if (!r->shim)
                 return error_refuse(reterr, ESTALE, NULL, "run '%s' is ending", r->info->id);
         return 0;
@@ -356,7 +359,8 @@ int live_run_feedback(LiveRun *r, Session *s, uint64_t request, Feedback *f, Err
         int k;
 
         if (!*f->id) { /* sent twice is two items then */
-                snprintf(made_up, sizeof made_up, "feedback-%lu-%zu", clock_unix_us(), r->n_feedback_ids);
+                snprintf(made_up, sizeof made_up, "feedback-%lu-%zu", clock_unix_us(),
+                         r->n_feedback_ids);
                 if (message_set_string(&f->id, made_up) < 0)
                         return error_set(reterr, ENOMEM, "cannot deliver feedback");
         }

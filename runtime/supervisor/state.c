@@ -83,6 +83,7 @@ int state_lock_run(int run_fd, Error **reterr) {
         if (fd < 0)
                 return error_set(reterr, errno, "cannot open the run's directory");
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-                return errno == EWOULDBLOCK ? -EWOULDBLOCK : error_set(reterr, errno, "cannot lock the run");
+                return errno == EWOULDBLOCK ? -EWOULDBLOCK
+                                            : error_set(reterr, errno, "cannot lock the run");
         return TAKE_FD(fd);
 }

@@ -74,15 +74,19 @@ static int submit_compile(Submission *sub, Error **reterr) {
                         error_refuse(reterr, EINVAL, NULL, "no task came with the submission"),
                         "task");
         r = task_check(task, reterr);
-        if (r == 0)
-                r = sub->request->policy
-                            ? policy_resolve(profiles, sub->request->policy, &sub->policy, reterr)
-                            : policy_load(profiles, NULL, *task->policy ? task->policy : "default",
-                                          &sub->policy, reterr);
+        if (r < 0)
+                return r;
+        r = sub->request->policy
+                    ? policy_resolve(profiles, sub->request->policy, &sub->policy, reterr)
+                    : policy_load(profiles, NULL, *task->policy ? task->policy : "default",
+                                  &sub->policy, reterr);
         if (r == 0)
                 r = policy_check(sub->policy, reterr);
-        if (r == 0)
-                r = image_load(images, *task->image ? task->image : "host", &sub->image, reterr);
+        if (r < 0)
+                return error_field(reterr, r, "policy");
+        r = image_load(images, *task->image ? task->image : "host", &sub->image, reterr);
+        if (r < 0)
+                return error_field(reterr, r, "image");
         if (r == 0)
                 r = image_digest(sub->image, &image_text, reterr);
         if (r == 0)

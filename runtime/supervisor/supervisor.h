@@ -8,9 +8,9 @@
  * inotify(7), so a dead or slow party costs nobody memory, and a new supervisor goes on where the
  * old one stopped.
  *
- * A run's lock (flock(2) on its directory) says which supervisor looks after it. There may be several
- * at once: a daemon, and one embedded in each `carrel run` that found no daemon. All of them use
- * one state directory.
+ * A run's lock (flock(2) on its directory) says which supervisor looks after it. There may be
+ * several at once: a daemon, and one embedded in each `carrel run` that found no daemon. All of
+ * them use one state directory.
  *
  * Trust: clients are known by SO_PEERCRED; shims and everything they write are hostile.
  */
@@ -68,7 +68,8 @@ int state_open_run(const Supervisor *sv, const char *id, Error **reterr);
 /**
  * state_lock_run() - become the one supervisor that looks after a run
  *
- * Return: a descriptor that holds the lock; -EWOULDBLOCK, without an error, while another one has it.
+ * Return: a descriptor that holds the lock; -EWOULDBLOCK, without an error, while another one has
+ * it.
  */
 int state_lock_run(int run_fd, Error **reterr);
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "carrel/cli.h"
+#include "proto/text/text.h"
 
 typedef struct RunValues {
         CliCommon common;
@@ -18,6 +19,7 @@ typedef struct Submission {
         Policy *policy;      /* NULL: the supervisor knows the profile that the task names */
         GrantValue **grants; /* values read here; wiped when done with */
         size_t n_grants;
+        TextPlaces *places; /* where the task's fields stand in its file; NULL for a command */
 } Submission;
 
 void submission_done(Submission *s);

@@ -30,7 +30,14 @@ void submission_done(Submission *s) {
         free(s->grants);
         message_free(s->policy);
         message_free(s->task);
+        text_places_free(s->places);
         *s = (Submission){};
+}
+
+/* A field at fault, of a task that came from a file, has a place in it. */
+static void submission_locate(const Submission *s, Error *e) {
+        if (s->places && e && e->field)
+                text_locate(s->places, e);
 }
 
 int submission_send(const Submission *s,
@@ -44,6 +51,7 @@ int submission_send(const Submission *s,
         Request request = CARREL__V1__REQUEST__INIT;
         WindowSize size = CARREL__V1__WINDOW_SIZE__INIT;
         _cleanup_reply_ Reply reply = {};
+        _cleanup_error_ Error *error = NULL;
         int r;
 
         if (terminal) {
@@ -57,9 +65,12 @@ int submission_send(const Submission *s,
         submit.attach = n_fds > 0;
         request.body_case = CARREL__V1__REQUEST__BODY_SUBMIT;
         request.submit = &submit;
-        r = client_call(c, &request, fds, n_fds, &reply, reterr);
-        if (r < 0)
+        r = client_call(c, &request, fds, n_fds, &reply, &error);
+        if (r < 0) {
+                submission_locate(s, error);
+                error_move(reterr, &error);
                 return r;
+        }
         if (reply.response->body_case != CARREL__V1__RESPONSE__BODY_SUBMIT ||
             !reply.response->submit->run)
                 return error_refuse(reterr, EPROTO, NULL,
@@ -312,7 +323,6 @@ int submission_from_file(const char *path,
                          const RunValues *v,
                          Submission *ret_submission,
                          Error **reterr) {
-        _cleanup_(text_places_freep) TextPlaces *places = NULL;
         _cleanup_free_ char *base = submission_directory_of(path);
         _cleanup_(submission_done) Submission s = {};
         _cleanup_error_ Error *e = NULL;
@@ -321,14 +331,14 @@ int submission_from_file(const char *path,
 
         if (!base)
                 return submission_no_memory(reterr);
-        r = text_parse_file(AT_FDCWD, path, &carrel__v1__task__descriptor, &task, &places, reterr);
+        r = text_parse_file(AT_FDCWD, path, &carrel__v1__task__descriptor, &task, &s.places,
+                            reterr);
         if (r < 0)
                 return r;
         s.task = task;
         r = submission_prepare_file(&s, base, v, &e);
         if (r < 0) {
-                if (e && e->field)
-                        text_locate(places, e);
+                submission_locate(&s, e);
                 error_move(reterr, &e);
                 return r;
         }
