@@ -208,6 +208,24 @@ static int init_open_signals(void) {
         return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/*
+ * Of root's power in the user namespace, what init needs: to become the harness's user, to signal
+ * it, to own and reach the credentials. The shim's death is ours, and the harness may neither trace
+ * nor read us.
+ */
+static int init_confine(void) {
+        static const cap_value_t kept[] = {CAP_SETUID, CAP_SETGID, CAP_KILL, CAP_CHOWN,
+                                           CAP_DAC_OVERRIDE};
+
+        umask(022);
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 ||
+            prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                return -errno;
+        if (capability_drop_bounding(NULL) < 0)
+                return -EPERM;
+        return capability_keep_only(kept, ELEMENTSOF(kept), NULL);
+}
+
 int main(void) {
         Init in = {.root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)};
         FrameReader reader;
@@ -215,11 +233,8 @@ int main(void) {
 
         (void)prctl(PR_SET_NAME,
                     "carrel-init"); /* executed from a descriptor, we would have that one's name */
-        /* The shim's death is ours; the harness may neither trace nor read us. */
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 ||
-            in.root_fd < 0 || capability_drop_bounding(NULL) < 0)
+        if (init_confine() < 0 || in.root_fd < 0)
                 return 1;
-        umask(022);
         polls[0] = (struct pollfd){.fd = INIT_CONTROL_FD, .events = POLLIN};
         polls[1] = (struct pollfd){.fd = init_open_signals(), .events = POLLIN};
         if (polls[1].fd < 0 || fcntl(INIT_CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0)

@@ -1,7 +1,6 @@
 #include "kernel/capability.h"
 
 #include <errno.h>
-#include <sys/capability.h>
 #include <sys/prctl.h>
 
 static void capability_freep(cap_t *c) {
@@ -22,17 +21,25 @@ int capability_drop_bounding(Error **reterr) {
         }
 }
 
+int capability_keep_only(const cap_value_t *keep, int n, Error **reterr) {
+        _cleanup_(capability_freep) cap_t set = cap_init();
+
+        if (!set)
+                return error_set(reterr, ENOMEM, "cannot drop capabilities");
+        if (n > 0 && (cap_set_flag(set, CAP_PERMITTED, n, keep, CAP_SET) < 0 ||
+                      cap_set_flag(set, CAP_EFFECTIVE, n, keep, CAP_SET) < 0))
+                return error_set(reterr, errno, "cannot name the capabilities to keep");
+        if (cap_set_proc(set) < 0)
+                return error_set(reterr, errno, "cannot drop capabilities");
+        return 0;
+}
+
 int capability_drop_all(Error **reterr) {
-        _cleanup_(capability_freep) cap_t none = cap_init();
         int r = capability_drop_bounding(reterr);
 
         if (r < 0)
                 return r;
-        if (!none)
-                return error_set(reterr, ENOMEM, "cannot drop capabilities");
         if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
                 return error_set(reterr, errno, "cannot clear the ambient capabilities");
-        if (cap_set_proc(none) < 0)
-                return error_set(reterr, errno, "cannot drop capabilities");
-        return 0;
+        return capability_keep_only(NULL, 0, reterr);
 }
