@@ -25,13 +25,16 @@ int message_unpack(const MessageDescriptor *d, const void *data, size_t size, vo
 }
 
 void *message_copy(const Message *m) {
-        _cleanup_free_ uint8_t *data = NULL;
+        uint8_t *data = NULL;
         void *copy = NULL;
         size_t size;
 
-        if (message_pack(m, &data, &size) < 0 ||
-            message_unpack(m->descriptor, data, size, &copy) < 0)
+        if (message_pack(m, &data, &size) < 0)
                 return NULL;
+        if (message_unpack(m->descriptor, data, size, &copy) < 0)
+                copy = NULL;
+        explicit_bzero(data, size); /* it may hold a credential */
+        free(data);
         return copy;
 }
 

@@ -32,6 +32,8 @@ static Outgoing *outgoing_free(Outgoing *o) {
         if (!o)
                 return NULL;
         fd_close_many(o->fds, o->n_fds);
+        if (o->data)
+                explicit_bzero(o->data, o->size); /* it may hold a credential */
         free(o->data);
         free(o);
         return NULL;

@@ -17,8 +17,15 @@
 
 #include "base/fd.h"
 
+/* A frame may hold a credential: its bytes do not stay in memory that is free. */
+static void frame_forget_data(uint8_t *data, size_t size) {
+        if (data)
+                explicit_bzero(data, size);
+        free(data);
+}
+
 void frame_done(Frame *f) {
-        free(f->data);
+        frame_forget_data(f->data, f->size);
         fd_close_many(f->fds, f->n_fds);
         *f = (Frame){};
 }
@@ -31,7 +38,7 @@ void frame_reader_init(FrameReader *r, size_t max_size, size_t max_fds) {
 }
 
 static void frame_reader_forget(FrameReader *r) {
-        free(r->data);
+        frame_forget_data(r->data, r->have);
         fd_close_many(r->fds, r->n_fds);
         r->data = NULL;
         r->header_have = r->size = r->have = r->n_fds = 0;
@@ -231,22 +238,24 @@ ssize_t frame_send_data(int fd, const uint8_t *data, size_t size, const int *fds
 }
 
 int frame_send(int fd, const Message *m, const int *fds, size_t n_fds, Error **reterr) {
-        _cleanup_free_ uint8_t *data = NULL;
+        uint8_t *data = NULL;
         size_t size, sent = 0;
         int k = frame_encode(m, n_fds, &data, &size);
 
         if (k < 0)
                 return error_set(reterr, -k, "cannot send a '%s'", m->descriptor->short_name);
-        while (sent < size) {
+        while (k >= 0 && sent < size) {
                 ssize_t n =
                         frame_send_data(fd, data + sent, size - sent, fds, sent == 0 ? n_fds : 0);
 
                 if (n < 0)
-                        return error_set(reterr, (int)-n, "cannot send a '%s'",
-                                         m->descriptor->short_name);
-                sent += (size_t)n;
+                        k = error_set(reterr, (int)-n, "cannot send a '%s'",
+                                      m->descriptor->short_name);
+                else
+                        sent += (size_t)n;
         }
-        return 0;
+        frame_forget_data(data, size);
+        return k;
 }
 
 int frame_receive(int fd,

@@ -126,7 +126,7 @@ int mount_overlay(int lower_fd, int upper_fd, int work_fd, Error **reterr) {
         const MountOption options[] = {
                 {"lowerdir", lower},     {"upperdir", upper}, {"workdir", work},
                 {"redirect_dir", "off"}, {"metacopy", "off"}, {"index", "off"},
-                {"xino", "off"},
+                {"xino", "off"},         {"volatile", NULL},
         };
 
         /* Paths of three digits: no escaping, no length limit, no second walk of a name. */

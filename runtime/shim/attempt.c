@@ -145,7 +145,7 @@ static void attempt_green(Shim *s) {
                 attempt_start(s);
                 return;
         }
-        if (s->plan->feedback_wait_us == 0 ||
+        if (s->accepted || s->plan->feedback_wait_us == 0 ||
             sd_event_add_time_relative(s->event, &s->wait_timer, CLOCK_BOOTTIME,
                                        s->plan->feedback_wait_us, 0, attempt_wait_over, s) < 0) {
                 attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_SUCCEEDED,
@@ -474,7 +474,8 @@ void attempt_begin(Shim *s) {
 }
 
 void attempt_feedback(Shim *s, const Feedback *f) {
-        if (f->kind == CARREL__V1__FEEDBACK_KIND__FEEDBACK_KIND_ACCEPT) {
+        s->accepted = f->kind == CARREL__V1__FEEDBACK_KIND__FEEDBACK_KIND_ACCEPT;
+        if (s->accepted) {
                 if (s->phase == PHASE_WAITING)
                         attempt_end(s, CARREL__V1__RUN_STATE__RUN_STATE_SUCCEEDED,
                                     CARREL__V1__REASON__REASON_DONE, NULL);

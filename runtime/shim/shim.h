@@ -82,6 +82,7 @@ struct Shim {
         uint32_t attempt, attempts_left;
         size_t check;     /* index of the one at work */
         bool check_red;   /* one of this attempt's checks failed */
+        bool accepted;    /* a green attempt is the last: nobody will say more */
         size_t collect;   /* index of the artifact rule at work */
         Outcome *outcome; /* once it stands */
         Carrel__V1__Reason harness_reason;

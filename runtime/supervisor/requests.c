@@ -142,7 +142,9 @@ static int request_watch(Session *s, Request *q, Frame *frame, Error **reterr) {
         int r = request_find(s, q->watch->run, &run, reterr);
 
         return r < 0 ? r
-                     : subscription_new(s, q->id, run->id, q->watch->after, q->watch->follow,
+                     : subscription_new(s, q->id, run->id, q->watch->after,
+                                        /* of what has ended, nothing more comes */
+                                        q->watch->follow && !request_is_final(run),
                                         &s->subscriptions, reterr);
 }
 
@@ -310,6 +312,9 @@ static int request_resize(Session *s, Request *q, Frame *frame, Error **reterr) 
 
         if (r < 0)
                 return r;
+        if (!run->terminal)
+                return error_refuse(reterr, ENOTTY, NULL, "run '%s' has no terminal",
+                                    run->info->id);
         command.body_case = CARREL__V1__SHIM_COMMAND__BODY_RESIZE;
         command.resize = q->resize->terminal;
         if (command.resize)
@@ -395,11 +400,40 @@ static const struct {
         {CARREL__V1__REQUEST__BODY_CHANGES, request_changes},
 };
 
+static void request_refuse(Session *s, uint64_t id, const char *hint, const char *what) {
+        _cleanup_error_ Error *error = NULL;
+
+        error_refuse(&error, EINVAL, hint, "%s", what);
+        session_fail(s, id, error);
+}
+
+static bool request_id_waits(const Session *s, uint64_t id) {
+        if (subscription_has(s->subscriptions, id))
+                return true;
+        for (const LiveRun *r = s->sv->runs; r; r = r->next)
+                for (const struct PendingFeedback *p = r->pending_feedback; p; p = p->next)
+                        if (p->session == s && p->request == id)
+                                return true;
+        return false;
+}
+
 int request_dispatch(Session *s, Request *q, Frame *frame, bool greeted) {
         _cleanup_error_ Error *error = NULL;
 
-        if (q->id == 0 || greeted == (q->body_case == CARREL__V1__REQUEST__BODY_HELLO))
-                return -EPROTO; /* hello comes first, and once */
+        if (greeted ==
+            (q->body_case == CARREL__V1__REQUEST__BODY_HELLO)) { /* it comes first, and once */
+                if (q->id != 0)
+                        request_refuse(s, q->id, "begin a connection with Hello, once",
+                                       greeted ? "Hello was said already"
+                                               : "the first request is not Hello");
+                return -EPROTO;
+        }
+        if (q->id == 0 || request_id_waits(s, q->id)) {
+                request_refuse(s, q->id, "count upwards from 1",
+                               q->id ? "the request's id still waits for its last response"
+                                     : "the request has no id");
+                return 0;
+        }
         for (size_t i = 0; i < ELEMENTSOF(requests); i++) {
                 if (requests[i].body != q->body_case)
                         continue;
@@ -407,5 +441,7 @@ int request_dispatch(Session *s, Request *q, Frame *frame, bool greeted) {
                         session_fail(s, q->id, error);
                 return 0;
         }
-        return -EPROTO;
+        request_refuse(s, q->id, "speak the version that Hello agreed on",
+                       "the request has no body, or one that is not known here");
+        return 0;
 }

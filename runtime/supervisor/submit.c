@@ -455,5 +455,6 @@ int submit(Session *s,
                 return r;
         }
         run->client = q->attach ? s : NULL;
+        run->terminal = q->attach && q->terminal;
         return 0;
 }

@@ -131,6 +131,8 @@ int subscription_new(Session *s,
  * has drained. */
 void subscription_pump_all(Subscription *list);
 void subscription_free_all(Subscription **list);
+/** subscription_has() - whether request @id of the session that owns @list goes on. */
+bool subscription_has(const Subscription *list, uint64_t id);
 
 /* ---- run.c: a live run ---- */
 
@@ -142,6 +144,7 @@ struct LiveRun {
         int run_fd, lock_fd;
         Journal *journal;
         Session *client; /* an attached run's; the run ends with it */
+        bool terminal;   /* whether that one gave it a terminal */
         Connection *shim;
         int shim_pidfd;
         SpoolReader spool;

@@ -63,6 +63,12 @@ static bool subscription_pump(Subscription *sub) {
         return false;
 }
 
+bool subscription_has(const Subscription *list, uint64_t id) {
+        while (list && list->id != id)
+                list = list->next;
+        return list;
+}
+
 void subscription_pump_all(Subscription *list) {
         for (Subscription *sub = list, *next; sub; sub = next) {
                 next = sub->next;

@@ -9,7 +9,7 @@ import pytest
 
 from carrel.v1 import control_pb2 as control
 from carrel.v1 import task_pb2 as task
-from scheduler import Closed, Refused, encode
+from scheduler import Closed, Refused, Scheduler, encode
 
 HELLO = encode(control.Request(id=1, hello=control.HelloRequest(version=1, client="hostile")))
 LIST = encode(control.Request(id=2, list=control.ListRequest()))
@@ -98,7 +98,7 @@ def test_an_id_of_0_is_refused(scheduler):
     assert scheduler.list() == []
 
 
-def test_an_id_that_still_waits_is_refused(scheduler):
+def test_an_id_that_still_waits_is_refused(scheduler, place):
     run = scheduler.submit(task.Task(owner="ada", harness=task.Harness(command=["sleep", "60"])))
     watch = control.Request(id=100, watch=control.WatchRequest(run=run.id, follow=True)).SerializeToString()
     send_raw(scheduler, 100, watch)
@@ -107,9 +107,10 @@ def test_an_id_that_still_waits_is_refused(scheduler):
     with pytest.raises(Refused) as refused:
         while True:
             scheduler.response(100)
-    scheduler.stop(run.id)
     assert refused.value.error.code == 22
-    scheduler.wait(run.id)
+    with Scheduler.connect(place.socket) as other:  # this connection's client has lost count
+        other.stop(run.id)
+        other.wait(run.id)
 
 
 def test_a_request_without_a_body_is_refused(scheduler):

@@ -376,7 +376,7 @@ def test_a_prompt_can_be_an_argument_or_nothing(scheduler):
     run = scheduler.submit(task.Task(owner="ada", prompt="as an argument", harness=harness))
     scheduler.wait(run.id)
     assert scheduler.logs(run.id) == b"[as an argument\n]"
-    harness = task.Harness(command=["sh", "-c", "cat; carrel-guest status"], prompt_delivery=task.PROMPT_DELIVERY_NONE)
+    harness = task.Harness(command=["sh", "-c", "cat; carrel-guest --json status"], prompt_delivery=task.PROMPT_DELIVERY_NONE)
     run = scheduler.submit(task.Task(owner="ada", prompt="for who asks", harness=harness))
     assert scheduler.wait(run.id).state == events.RUN_STATE_SUCCEEDED
     assert b"for who asks" in scheduler.logs(run.id)

@@ -184,7 +184,7 @@ int main(int argc, char **argv) {
         cli_open_standard();
         r = cli_run_builtin(argc, argv);
         if (r >= 0)
-                return r;
+                return cli_flush(&e) < 0 ? cli_fail(e, STATUS_FAILED) : r;
         if (strcmp(argv[1], "help") == 0 && argc > 2)
                 argv[1] = argv[2];
         c = cli_find(argv[1]);

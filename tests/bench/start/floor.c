@@ -47,14 +47,20 @@ static void scratch_make(Scratch *s, const char *parent) {
                 err(1, "chown '%s'", s->upper);
 }
 
-/* The command of a measurement writes no file, so the directories are empty; work/work is the
- * overlay's own. */
+/* The command of a measurement writes no file, so the directories are empty; what stands in work is
+ * the overlay's own. */
 static void scratch_remove(const Scratch *s) {
-        char inner[sizeof s->work + 8];
+        static const char *const own[] = {"work/incompat/volatile/dirty", "work/incompat/volatile",
+                                          "work/incompat", "work"};
 
-        snprintf(inner, sizeof inner, "%s/work", s->work);
-        if (rmdir(inner) < 0 || rmdir(s->work) < 0 || rmdir(s->upper) < 0 || rmdir(s->root) < 0 ||
-            rmdir(s->base) < 0)
+        for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+                char inner[sizeof s->work + 32];
+
+                snprintf(inner, sizeof inner, "%s/%s", s->work, own[i]);
+                if (remove(inner) < 0)
+                        err(1, "remove '%s'", inner);
+        }
+        if (rmdir(s->work) < 0 || rmdir(s->upper) < 0 || rmdir(s->root) < 0 || rmdir(s->base) < 0)
                 err(1, "rmdir below '%s'", s->base);
 }
 
@@ -68,8 +74,8 @@ static void bind_read_only(const char *source, const char *target) {
 static void root_make(const Scratch *s, const char *lower) {
         char options[1024];
 
-        snprintf(options, sizeof options, "lowerdir=%s,upperdir=%s,workdir=%s", lower, s->upper,
-                 s->work);
+        snprintf(options, sizeof options, "lowerdir=%s,upperdir=%s,workdir=%s,volatile", lower,
+                 s->upper, s->work);
         if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
                 err(1, "make mounts private");
         if (mount("overlay", s->root, "overlay", MS_NOSUID | MS_NODEV, options) < 0)
