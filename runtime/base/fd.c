@@ -240,7 +240,8 @@ static int fd_remove_children(int fd, dev_t device) {
                 child = openat(dirfd(dir), de->d_name,
                                O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
                 if (child < 0) {
-                        r = r ?: -errno;
+                        if (errno != ENOENT) /* somebody else removes it too */
+                                r = r ?: -errno;
                         continue;
                 }
                 if (fstat(child, &st) < 0 || st.st_dev != device) {
@@ -251,7 +252,7 @@ static int fd_remove_children(int fd, dev_t device) {
                 child = fd_remove_children(child, device);
                 if (child < 0)
                         r = r ?: child;
-                if (unlinkat(dirfd(dir), de->d_name, AT_REMOVEDIR) < 0)
+                if (unlinkat(dirfd(dir), de->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
                         r = r ?: -errno;
         }
         closedir(dir);
@@ -268,13 +269,13 @@ int fd_remove_tree(int dir_fd, const char *name, Error **reterr) {
                 return error_set(reterr, errno, "cannot remove '%s'", name);
         fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0)
-                return error_set(reterr, errno, "cannot remove '%s'", name);
+                return errno == ENOENT ? 0 : error_set(reterr, errno, "cannot remove '%s'", name);
         if (fstat(fd, &st) < 0) {
                 fd_close(fd);
                 return error_set(reterr, errno, "cannot remove '%s'", name);
         }
         r = fd_remove_children(fd, st.st_dev);
-        if (r == 0 && unlinkat(dir_fd, name, AT_REMOVEDIR) < 0)
+        if (r == 0 && unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
                 r = -errno;
         if (r < 0)
                 return error_set(reterr, -r, "cannot remove all of '%s'", name);

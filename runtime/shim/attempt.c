@@ -183,7 +183,7 @@ static void attempt_judge(Shim *s) {
         bool harness_ok = s->harness_reason == CARREL__V1__REASON__REASON_DONE;
         bool green = s->plan->n_checks > 0 ? !s->check_red : harness_ok;
         _cleanup_free_ char *described = attempt_describe_harness(s);
-        char green_text[] = "green", red_text[] = "a check failed";
+        char green_text[] = "", red_text[] = "a check failed";
 
         attempt_emit_finished(s, green,
                               green                                 ? green_text

@@ -70,8 +70,7 @@ static void finish_free(LiveRun *r) {
         Supervisor *sv = r->sv;
 
         live_run_free(r);
-        if (sv->embedded && !sv->sessions && !sv->runs)
-                (void)sd_event_exit(sv->event, 0);
+        session_check_end(sv);
 }
 
 static int finish_given_back(sd_event_source *source, const siginfo_t *info, void *data) {

@@ -34,13 +34,13 @@ static int main_find_paths(SupervisorPaths *p, Error **reterr) {
         p->guest = place_find("runtime/guest/carrel-guest", CARREL_LIBEXEC_DIR "/carrel-guest");
         p->patch = place_find("runtime/workspace/patch/carrel-patch",
                               CARREL_LIBEXEC_DIR "/carrel-patch");
-        if (!p->profiles)
-                p->profiles = place_find("policy/profiles", CARREL_DATA_DIR "/profiles");
+        p->profiles[p->profiles[0] ? 1 : 0] =
+                place_find("policy/profiles", CARREL_DATA_DIR "/profiles");
         if (!p->images)
                 p->images = place_find("images/definitions", CARREL_DATA_DIR "/images");
         if (!p->state)
                 p->state = strdup(secure_getenv("CARREL_STATE_DIR") ?: MAIN_STATE_DIR);
-        if (!p->init || !p->guest || !p->patch || !p->profiles || !p->images || !p->state)
+        if (!p->init || !p->guest || !p->patch || !p->profiles[0] || !p->images || !p->state)
                 return error_set(reterr, ENOMEM, "cannot start");
         return 0;
 }
@@ -193,7 +193,7 @@ static void main_help(void) {
              "  --socket PATH    control socket (default " MAIN_SOCKET ", or $CARREL_SOCKET)\n"
              "  --session FD     serve the one client connected to this descriptor, and end with "
              "its runs\n"
-             "  --profiles DIR   shipped policy profiles\n"
+             "  --profiles DIR   policy profiles, looked up before the shipped ones\n"
              "  --images DIR     image definitions\n"
              "  --verbose        say more\n"
              "  --version");
@@ -221,8 +221,7 @@ int main(int argc, char **argv) {
         LogLevel level = LOG_LEVEL_INFO;
         int c, session = -EBADF, r;
 
-        sv.paths.profiles =
-                getenv("CARREL_POLICY_DIR") ? strdup(getenv("CARREL_POLICY_DIR")) : NULL;
+        sv.paths.profiles[0] = secure_getenv("CARREL_POLICY_DIR");
         while ((c = getopt_long(argc, argv, "hv", options, NULL)) >= 0) {
                 switch (c) {
                 case 's':
@@ -235,7 +234,7 @@ int main(int argc, char **argv) {
                         session = atoi(optarg);
                         break;
                 case 'p':
-                        sv.paths.profiles = optarg;
+                        sv.paths.profiles[0] = optarg;
                         break;
                 case 'i':
                         sv.paths.images = optarg;

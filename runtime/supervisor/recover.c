@@ -114,7 +114,10 @@ static int recover_run(Supervisor *sv, const Run *found, Error **reterr) {
         if (!info)
                 return error_set(reterr, ENOMEM, "cannot recover");
         k = live_run_new(sv, TAKE_PTR(info), plan, TAKE_FD(run_fd), TAKE_FD(lock_fd), &r, reterr);
-        return k < 0 ? k : recover_attach(r, reterr);
+        if (k < 0)
+                return k;
+        r->adopted = true;
+        return recover_attach(r, reterr);
 }
 
 typedef struct RecoverList {

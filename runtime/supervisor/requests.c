@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "record/store.h"
 #include "supervisor/session.h"
+#include "workspace/resources.h"
 #include "workspace/workspace.h"
 
 #define REQUEST_MAX_LIST 1000
@@ -325,6 +326,7 @@ static int request_resize(Session *s, Request *q, Frame *frame, Error **reterr) 
 
 static int request_remove(Session *s, Request *q, Frame *frame, Error **reterr) {
         _cleanup_message_ Run *run = NULL;
+        _cleanup_close_ int run_fd = -EBADF;
         int r = request_find(s, q->remove->run, &run, reterr);
 
         if (r < 0)
@@ -332,6 +334,13 @@ static int request_remove(Session *s, Request *q, Frame *frame, Error **reterr) 
         if (!request_is_final(run))
                 return error_refuse(reterr, EBUSY, "stop it first: carrel stop",
                                     "run '%s' has not ended", run->id);
+        /* Whoever is still at it, or was killed before it had given all back: it takes the record
+         * to do so. */
+        run_fd = state_open_run(s->sv, run->id, NULL);
+        if (run_fd >= 0)
+                r = resources_release(s->sv->state_fd, run_fd, run->id, reterr);
+        if (r < 0)
+                return r;
         /* The row goes first: a record without a row is found again, a row without a record would
          * lie. */
         r = index_remove(s->sv->index, run->id, reterr);

@@ -19,8 +19,16 @@ static void session_free(Session *s) {
         live_run_forget_session(sv, s);
         connection_free(s->connection);
         free(s);
-        if (sv->embedded && !sv->sessions && !sv->runs)
-                (void)sd_event_exit(sv->event, 0);
+        session_check_end(sv);
+}
+
+void session_check_end(Supervisor *sv) {
+        if (!sv->embedded || sv->sessions)
+                return;
+        for (const LiveRun *r = sv->runs; r; r = r->next)
+                if (!r->adopted || r->finishing)
+                        return;
+        (void)sd_event_exit(sv->event, 0);
 }
 
 static int session_frame(Connection *c, Frame *frame, void *data) {

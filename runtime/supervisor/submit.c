@@ -62,8 +62,8 @@ static void submission_done(Submission *sub) {
 
 static int submit_compile(Submission *sub, Error **reterr) {
         const Supervisor *sv = sub->session->sv;
-        const char *const profiles[] = {sv->paths.profiles, NULL}, *const images[] = {
-                                                                           sv->paths.images, NULL};
+        const char *const *profiles = sv->paths.profiles;
+        const char *const images[] = {sv->paths.images, NULL};
         const Task *task = sub->request->task;
         _cleanup_free_ char *image_text = NULL;
         int r;

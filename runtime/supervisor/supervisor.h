@@ -35,9 +35,11 @@ typedef struct LiveRun LiveRun;
 typedef struct Root Root;
 
 typedef struct SupervisorPaths {
-        char *state;                /* state directory */
-        char *socket;               /* control socket; NULL in session mode */
-        char *profiles, *images;    /* directories of shipped profiles and image definitions */
+        char *state;             /* state directory */
+        char *socket;            /* control socket; NULL in session mode */
+        const char *profiles[3]; /* where policy profiles are: the operator's directory, if any, the
+                                    shipped one */
+        char *images;            /* where image definitions are */
         char *init, *guest, *patch; /* binaries */
 } SupervisorPaths;
 
@@ -74,6 +76,14 @@ int state_open_run(const Supervisor *sv, const char *id, Error **reterr);
 int state_lock_run(int run_fd, Error **reterr);
 
 /* ---- session.c: clients ---- */
+
+/**
+ * session_check_end() - end an embedded supervisor whose client has gone and whose own runs are
+ * over
+ *
+ * What it adopted and has not begun to finish goes on without it, as it did before.
+ */
+void session_check_end(Supervisor *sv);
 
 /** session_new() - serve a connected client; consumes @fd. */
 int session_new(Supervisor *sv, int fd, Error **reterr);
@@ -160,6 +170,7 @@ struct LiveRun {
         } * pending_feedback;
         uint64_t disk_baseline_bytes, disk_walked_us;
         bool finishing;
+        bool adopted; /* another supervisor started it */
         unsigned release_tries;
         sd_event_source *helper_source,
                 *patch_timer; /* the child that works for this run, if any */

@@ -209,26 +209,34 @@ static int attach_turn(Attach *a, Error **reterr) {
         return p[ATTACH_RELAYS + 1].revents ? attach_take_replies(a, reterr) : 0;
 }
 
-/* Where carrel could not do its part, the caller must learn why: nothing else was printed. */
+/* What ended the command from outside of it, and that its own output cannot tell. */
+static bool attach_must_explain(const Outcome *o, int status) {
+        switch (o->reason) {
+        case CARREL__V1__REASON__REASON_TIMEOUT:
+        case CARREL__V1__REASON__REASON_OUT_OF_MEMORY:
+        case CARREL__V1__REASON__REASON_DISK_FULL:
+                return true;
+        default:
+                return status >= STATUS_TIMEOUT && status <= STATUS_NOT_FOUND && !o->exit_status;
+        }
+}
+
+/* Where carrel had a part in the end, the caller must learn why: nothing else was printed. */
 static int attach_status(const Attach *a, Error **reterr) {
         const Outcome *o = a->outcome;
-        Error *e;
+        _cleanup_error_ Error *e = error_from_message(o->error);
         int status;
 
         if (a->stopped_by)
                 return STATUS_SIGNAL + a->stopped_by;
         status = status_of_command(o);
-        if (status < STATUS_TIMEOUT || status > STATUS_NOT_FOUND || !o->error || o->exit_status)
+        if (!e || !attach_must_explain(o, status))
                 return status;
         if (status == STATUS_CARREL) {
-                e = error_from_message(o->error);
                 error_move(reterr, &e);
                 return -(o->error->code > 0 ? o->error->code : EIO);
         }
-        e = error_from_message(o->error);
-        if (e)
-                error_print(stderr, "carrel", e);
-        error_free(e);
+        error_print(stderr, "carrel", e);
         return status;
 }
 

@@ -78,7 +78,8 @@ static void render_workspace_ready(FILE *to, const Event *e) {
 static void render_attempt_started(FILE *to, const Event *e) {
         fprintf(to, "attempt %u started", e->attempt_started->attempt);
         if (e->attempt_started->feedback)
-                fprintf(to, " with %u items of feedback", e->attempt_started->feedback);
+                fprintf(to, " with %u item%s of feedback", e->attempt_started->feedback,
+                        e->attempt_started->feedback == 1 ? "" : "s");
 }
 
 static void render_attempt_finished(FILE *to, const Event *e) {
