@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -215,8 +217,62 @@ int path_make_dirs_in_root(
         return TAKE_FD(fd);
 }
 
-/* Removes what stands in fd; consumes fd. Depth is bounded by the descriptors we may open. */
-static int fd_remove_children(int fd, dev_t device) {
+/* Who makes the trees that are removed here decides how deep they are: descriptors and stack do not
+ * grow with that. */
+#define FD_REMOVE_DEPTH 32u
+
+typedef struct FdRemoval {
+        int top_fd;
+        dev_t device;
+        unsigned number; /* of the next name for what is moved to the top */
+        bool again;      /* something was, so the top must be looked at once more */
+} FdRemoval;
+
+/* A directory that is too deep becomes one of the top's, to be removed from there. */
+static int fd_remove_hoist(FdRemoval *m, int dir_fd, const char *name) {
+        int r = -EEXIST;
+
+        while (r == -EEXIST &&
+               m->number < UINT_MAX) { /* whoever made the tree may have guessed names */
+                char above[32];
+
+                snprintf(above, sizeof above, ".carrel-removed-%u", m->number++);
+                r = renameat2(dir_fd, name, m->top_fd, above, RENAME_NOREPLACE) < 0 ? -errno : 0;
+        }
+        m->again |= r == 0;
+        return r == -ENOENT ? 0 : r;
+}
+
+static int fd_remove_children(FdRemoval *m, int fd, unsigned depth);
+
+/* Somebody else may be removing the same tree: what is gone is gone. */
+static int fd_remove_entry(FdRemoval *m, int dir_fd, const char *name, unsigned depth) {
+        struct stat st;
+        int child, r;
+
+        if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
+                return 0;
+        if (errno != EISDIR && errno != EPERM)
+                return -errno;
+        child = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (child < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (fstat(child, &st) < 0 || st.st_dev != m->device) {
+                fd_close(child);
+                return -EXDEV;
+        }
+        if (depth == FD_REMOVE_DEPTH) {
+                fd_close(child);
+                return fd_remove_hoist(m, dir_fd, name);
+        }
+        r = fd_remove_children(m, child, depth + 1);
+        if (r == 0 && unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+                r = -errno;
+        return r;
+}
+
+/* Removes what stands in fd; consumes fd. Goes on after an error, and returns the first. */
+static int fd_remove_children(FdRemoval *m, int fd, unsigned depth) {
         DIR *dir = fdopendir(fd);
         struct dirent *de;
         int r = 0;
@@ -226,55 +282,43 @@ static int fd_remove_children(int fd, dev_t device) {
                 return -errno;
         }
         while ((de = readdir(dir))) {
-                struct stat st;
-                int child;
+                int k;
 
                 if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
                         continue;
-                if (unlinkat(dirfd(dir), de->d_name, 0) == 0 || errno == ENOENT)
-                        continue;
-                if (errno != EISDIR && errno != EPERM) {
-                        r = r ?: -errno;
-                        continue;
-                }
-                child = openat(dirfd(dir), de->d_name,
-                               O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-                if (child < 0) {
-                        if (errno != ENOENT) /* somebody else removes it too */
-                                r = r ?: -errno;
-                        continue;
-                }
-                if (fstat(child, &st) < 0 || st.st_dev != device) {
-                        fd_close(child);
-                        r = r ?: -EXDEV;
-                        continue;
-                }
-                child = fd_remove_children(child, device);
-                if (child < 0)
-                        r = r ?: child;
-                if (unlinkat(dirfd(dir), de->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-                        r = r ?: -errno;
+                k = fd_remove_entry(m, dirfd(dir), de->d_name, depth);
+                r = r < 0 ? r : k;
         }
         closedir(dir);
         return r;
 }
 
 int fd_remove_tree(int dir_fd, const char *name, Error **reterr) {
+        _cleanup_close_ int top = -EBADF;
+        FdRemoval m = {0};
         struct stat st;
-        int fd, r;
+        int r = 0;
 
         if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
                 return 0;
         if (errno != EISDIR && errno != EPERM)
                 return error_set(reterr, errno, "cannot remove '%s'", name);
-        fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0)
+        top = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (top < 0)
                 return errno == ENOENT ? 0 : error_set(reterr, errno, "cannot remove '%s'", name);
-        if (fstat(fd, &st) < 0) {
-                fd_close(fd);
+        if (fstat(top, &st) < 0)
                 return error_set(reterr, errno, "cannot remove '%s'", name);
-        }
-        r = fd_remove_children(fd, st.st_dev);
+        m.top_fd = top;
+        m.device = st.st_dev;
+        do {
+                int fd = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+                m.again = false;
+                if (fd >= 0)
+                        r = fd_remove_children(&m, fd, 1);
+                else
+                        r = errno == ENOENT ? 0 : -errno;
+        } while (r == 0 && m.again);
         if (r == 0 && unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
                 r = -errno;
         if (r < 0)

@@ -78,6 +78,11 @@ static int guest_report(Shim *s, const char *text, Error **reterr) {
         if (strlen(text) > GUEST_MAX_REPORT)
                 return error_refuse(reterr, E2BIG, "publish it as an artifact",
                                     "a status report is at most %d bytes", GUEST_MAX_REPORT);
+        if (s->n_reports >= GUEST_MAX_REPORTS)
+                return error_refuse(reterr, ENOSPC, "report less often",
+                                    "the run has reported its status %d times already",
+                                    GUEST_MAX_REPORTS);
+        s->n_reports++;
         masked = mask_string(s->mask, text);
         if (!masked)
                 return error_set(reterr, ENOMEM, "cannot report");

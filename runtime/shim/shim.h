@@ -87,7 +87,7 @@ struct Shim {
         Outcome *outcome; /* once it stands */
         Carrel__V1__Reason harness_reason;
         uint32_t exit_status, signal;
-        uint32_t n_artifacts;
+        uint32_t n_artifacts, n_reports;
         uint64_t oom_kills, pids_hits; /* counters as last seen */
         uint32_t open_request;         /* the InitOpen whose answer is waited for */
         int (*opened)(Shim *s, int fd, const Error *error);

@@ -199,7 +199,7 @@ def test_hostile_output_does_not_confuse_the_record(place, run_task):
 
 @pytest.mark.parametrize("top", ["/workspace", "$HOME"])
 def test_a_tree_that_is_hard_to_remove_goes_with_its_record(place, top):
-    place.write("deep.py", "import os\nfor _ in range(3000):\n os.mkdir('a')\n os.chdir('a')\nopen('x', 'w')\n")
+    place.write("deep.py", "import os\nfor _ in range(10000):\n os.mkdir('a')\n os.chdir('a')\nopen('x', 'w')\n")
     script = f"p=$PWD/deep.py; cd {top} && mkdir locked && touch locked/f && chmod 0 locked && exec python3 $p"
     usual = (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1])  # what a login and systemd give
     result = place.shell(script, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, usual))
