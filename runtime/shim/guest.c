@@ -18,6 +18,7 @@
 
 #define GUEST_MAX_CLIENTS 16
 #define GUEST_MAX_REPORT  4096
+#define GUEST_MAX_REPORTS 4096 /* of a run: each is an event that is kept for good */
 
 typedef struct Guest {
         Shim *shim;
