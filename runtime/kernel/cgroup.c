@@ -384,15 +384,18 @@ cgroup_for_each(int run_fd, int (*use)(const char *path, Error **reterr), Error 
 static void cgroup_kill_listed(const char *path) {
         int fd = cgroup_open_file(path, "cgroup.procs", O_RDONLY);
         FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
-        int pid;
+        char line[32];
 
         if (!f) {
                 fd_close(fd);
                 return;
         }
-        while (fscanf(f, "%d", &pid) == 1)
+        while (fgets(line, sizeof line, f)) {
+                long pid = strtol(line, NULL, 10);
+
                 if (pid > 0)
-                        (void)kill(pid, SIGKILL);
+                        (void)kill((pid_t)pid, SIGKILL);
+        }
         fclose(f);
 }
 

@@ -71,11 +71,9 @@ int mask_add(Mask *m, const char *value, size_t size) {
                 const char *end = memchr(value, '\n', size);
                 size_t line = end ? (size_t)(end - value) : size;
 
-                if (line >= MASK_MIN_LINE && line < size)
+                /* Where the value is one line, that is the value again: harmless. */
+                if (line >= MASK_MIN_LINE)
                         r = mask_add_value(m, value, line);
-                else if (!end && line >= MASK_MIN_LINE)
-                        r = mask_add_value(m, value,
-                                           line); /* the last line, or the value again: harmless */
                 value += MIN_OF(line + 1, size);
                 size -= MIN_OF(line + 1, size);
         }

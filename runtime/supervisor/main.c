@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
@@ -199,6 +200,18 @@ static void main_help(void) {
              "  --version");
 }
 
+/* A descriptor that is open; nothing else ends in one by mistake. */
+static int main_parse_fd(const char *text) {
+        char *end;
+        long fd = strtol(text, &end, 10);
+
+        if (end == text || *end || fd < 3 || fd > INT_MAX || fcntl((int)fd, F_GETFD) < 0) {
+                fprintf(stderr, "carreld: --session needs an open descriptor, not '%s'\n", text);
+                exit(2);
+        }
+        return (int)fd;
+}
+
 int main(int argc, char **argv) {
         static const struct option options[] = {
                 {"state-dir", required_argument, NULL, 's'},
@@ -231,7 +244,7 @@ int main(int argc, char **argv) {
                         sv.paths.socket = optarg;
                         break;
                 case 'f':
-                        session = atoi(optarg);
+                        session = main_parse_fd(optarg);
                         break;
                 case 'p':
                         sv.paths.profiles[0] = optarg;
