@@ -183,6 +183,20 @@ def e2e():
     return result
 
 
+def vm():
+    """The checks of tests/vm in a virtual machine: pure cgroup v2, the distribution's own kernel."""
+    result = Result()
+    status, output = run(["tests/vm/run", "--build", str(build_directory("gcc"))])
+    lines = output.splitlines()
+    result.passed = sum(line.startswith("ok ") for line in lines)
+    result.failed = sum(line.startswith("FAILED ") for line in lines)
+    if result.passed + result.failed == 0 or (status != 0 and result.failed == 0):
+        result.fail(f"no check of the virtual machine counted, or a status of {status} with none failed")
+    if result.failed:
+        result.output = output + result.output
+    return result
+
+
 def files_of_project(*patterns):
     """What git tracks or would add, without what has been deleted."""
     command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "--cached", "--others", "--exclude-standard"]
@@ -205,6 +219,20 @@ def lint(command, *patterns):
     return result
 
 
+def tidy():
+    """clang-tidy over our own code, as the clang build compiles it; a finding fails."""
+    result = Result()
+    command = ["run-clang-tidy-14", "-quiet", "-p", str(build_directory("clang"))]
+    _, output = run([*command, r"^(?!.*pb-c).*/(images|policy|proto|runtime|tools)/.*\.c$"])
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
+    findings = [line for line in plain.splitlines() if " warning: " in line or " error: " in line]
+    if findings or "clang-tidy" not in plain:
+        result.fail("\n".join(findings) or plain or "run-clang-tidy looked at nothing")
+    else:
+        result.passed = 1
+    return result
+
+
 def plan(quick):
     """(name, step it needs, what to do), in order."""
     steps = [
@@ -214,7 +242,9 @@ def plan(quick):
     ]
     if not quick:
         steps += [
+            ("vm", "build gcc", vm),
             ("build clang", None, lambda: build("clang")),
+            ("tidy", "build clang", tidy),
             ("build sanitize", None, lambda: build("sanitize")),
             ("unit sanitize", "build sanitize", lambda: unit("sanitize")),
             ("format", None, lambda: lint(["clang-format", "--dry-run", "-Werror"], "*.c", "*.h")),

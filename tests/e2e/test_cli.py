@@ -73,7 +73,7 @@ def test_a_task_tells_what_happens_and_what_next(place):
     result = place.carrel("run", task)
     assert result.status == 1
     run = place.record().name
-    for words in ("attempt 1 started", "attempt 1 red", "never | because", "attempt 2 started with 1 items of feedback",
+    for words in ("attempt 1 started", "attempt 1 red", "never | because", "attempt 2 started with 1 item of feedback",
                   "feedback (check) from never", f"run {run} failed (checks-failed)", "attempts  2",
                   f"next      carrel diff {run}", "a check was still red after attempt 2"):
         assert words in result.out, words

@@ -126,7 +126,7 @@ def test_tmp_has_its_own_limit(place, small):
 
 def test_many_files_that_fill_the_disk_end_the_run(place, run_task):
     fill = "i=0; while :; do head -c 4M /dev/zero >f$i || exit 9; i=$((i+1)); [ $i -lt 60 ] || sleep 60; done"
-    result = run_task(f'attempts: 1\nharness: {{command: [sh, -c, "{fill}"]}}\n', timeout=30)
+    result = run_task(f'attempts: 1\nharness: {{command: [sh, -c, "{fill}"]}}\n', timeout=60)
     assert result.status == 1, result
     assert outcome_of(place) == (events.RUN_STATE_FAILED, common.REASON_DISK_FULL)
     assert "the workspace wrote more than its disk limit" in place.outcome().error.what
@@ -199,7 +199,7 @@ def test_hostile_output_does_not_confuse_the_record(place, run_task):
 
 @pytest.mark.parametrize("top", ["/workspace", "$HOME"])
 def test_a_tree_that_is_hard_to_remove_goes_with_its_record(place, top):
-    place.write("deep.py", "import os\nfor _ in range(10000):\n os.mkdir('a')\n os.chdir('a')\nopen('x', 'w')\n")
+    place.write("deep.py", "import os\nfor _ in range(4000):\n os.mkdir('a')\n os.chdir('a')\nopen('x', 'w')\n")
     script = f"p=$PWD/deep.py; cd {top} && mkdir locked && touch locked/f && chmod 0 locked && exec python3 $p"
     usual = (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1])  # what a login and systemd give
     result = place.shell(script, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, usual))

@@ -225,6 +225,23 @@ def test_a_torn_journal_is_mended_and_the_run_goes_on(place, daemon):
     assert_no_gap(place.journal())
 
 
+def test_what_an_ended_run_still_held_is_given_back_by_the_next(place, daemon):
+    """As if everything had been killed between a run's last event and the end of its cleaning up."""
+    with Scheduler.connect(place.socket) as scheduler:
+        run = scheduler.submit(make_task(place, "echo kept >file"))
+        scheduler.wait(run.id)
+    until(lambda: not os.listdir(place.state / "ids"), what="the id range is given back")
+    daemon.kill()
+    (place.state / "ids" / "77").symlink_to(run.id)
+    (place.record() / "layers/root/upper").mkdir(parents=True)
+    daemon.start()
+    until(lambda: not os.listdir(place.state / "ids"), what="the id range is given back again")
+    assert [path.name for path in (place.record() / "layers").iterdir()] == ["source"]
+    with Scheduler.connect(place.socket) as scheduler:
+        assert scheduler.get(run.id).state == events.RUN_STATE_SUCCEEDED
+        assert b"+kept" in scheduler.artifact(run.id, "workspace.patch").read()
+
+
 def test_a_submission_cut_short_leaves_nothing(place, daemon):
     """A record that nobody was told of, as a kill between its making and its index leaves it."""
     half = place.state / "runs" / f"{place.name}-01234567"

@@ -95,8 +95,8 @@ def test_the_command_has_a_terminal_of_its_own_and_of_the_right_size(terminal):
 
 
 def test_what_is_typed_arrives_and_is_echoed_once(terminal):
-    t = terminal("run", "--", "sh", "-c", "read line; echo got:$line:")
-    time.sleep(0.3)
+    t = terminal("run", "--", "sh", "-c", "echo ready; read line; echo got:$line:")
+    t.expect("ready\r\n")
     t.type("hello\r")
     t.expect(r"^hello\r\ngot:hello:\r\n")
     assert t.wait() == 0
