@@ -46,10 +46,10 @@ int mount_devpts(gid_t tty_gid, Error **reterr);
  * mount_overlay() - lower shown through upper
  * @lower_fd, @upper_fd, @work_fd: descriptors on mounts that are attached in the caller's namespace
  *
- * volatile: neither fsync(2) inside nor the unmount writes anything to the disk before its time. Without it each
- * end of a workspace would wait for *all* that is dirty on the host's file system (10 ms and more); a power
- * failure during a run may cost what the run had written. redirect_dir, metacopy and index are off: upper is readable without an overlay
- * (runtime/workspace/changes.h).
+ * volatile: neither fsync(2) inside nor the unmount writes anything to the disk before its time.
+ * Without it each end of a workspace would wait for *all* that is dirty on the host's file system
+ * (10 ms and more); a power failure during a run may cost what the run had written. redirect_dir,
+ * metacopy and index are off: upper is readable without an overlay (runtime/workspace/changes.h).
  */
 int mount_overlay(int lower_fd, int upper_fd, int work_fd, Error **reterr);
 

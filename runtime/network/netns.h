@@ -1,12 +1,12 @@
 /*
  * Network namespaces made ahead
  *
- * More than half of what all of a workspace's namespaces cost is the network namespace, and it needs nothing that is
- * known only when a run is submitted. So the zygote keeps a few ready, with `lo` up, and makes the next one after
- * it has answered. Each is used once.
+ * More than half of what all of a workspace's namespaces cost is the network namespace, and it
+ * needs nothing that is known only when a run is submitted. So the zygote keeps a few ready, with
+ * `lo` up, and makes the next one after it has answered. Each is used once.
  *
- * Trust: made by root in the host's user namespace, which therefore owns them: root inside a workspace cannot
- *        configure one.
+ * Trust: made by root in the host's user namespace, which therefore owns them: root inside a
+ * workspace cannot configure one.
  */
 #pragma once
 
@@ -25,7 +25,8 @@ typedef struct NetnsPool {
 /** netns_pool_init() - an empty pool. */
 int netns_pool_init(NetnsPool *ret_pool, Error **reterr);
 
-/** netns_pool_fill() - make what is missing; visits the new namespaces with the whole (single-threaded) process. */
+/** netns_pool_fill() - make what is missing; visits the new namespaces with the whole
+ * (single-threaded) process. */
 int netns_pool_fill(NetnsPool *p, Error **reterr);
 
 /** netns_pool_take() - one of them, or -EBADF: the caller makes its own. */

@@ -96,7 +96,8 @@ static int zygote_serve(int fd, LaunchKit *kit) {
         for (size_t i = 0; i < request->n_grants; i++)
                 explicit_bzero(request->grants[i]->value.data, request->grants[i]->value.len);
         r = zygote_answer(fd, pidfd, error);
-        (void)netns_pool_fill(&kit->netns, NULL); /* without one, the next workspace makes its own */
+        (void)netns_pool_fill(&kit->netns,
+                              NULL); /* without one, the next workspace makes its own */
         return r;
 }
 

@@ -20,7 +20,9 @@
 #include "supervisor/supervisor.h"
 #include "workspace/resources.h"
 
-#define RECOVER_MAX_PLAN (4 * MIB)
+#define RECOVER_MAX_PLAN  (4 * MIB)
+#define RECOVER_MAX_TRIES 200
+#define RECOVER_RETRY_US  (10 * USEC_PER_MSEC)
 
 static int recover_read_plan(int run_fd, Plan **ret_plan, Error **reterr) {
         _cleanup_free_ char *data = NULL;
@@ -92,11 +94,36 @@ static int recover_attach(LiveRun *r, Error **reterr) {
         return k < 0 ? k : disk_watch(r, reterr);
 }
 
+/*
+ * A record that cannot be read any more cannot be written to its end either. What the run holds is
+ * given back, and the index says why nothing more is known; the record itself is left as it is.
+ */
+static void recover_abandon(LiveRun *r, const Error *why) {
+        Supervisor *sv = r->sv;
+        Outcome *outcome = message_new(&carrel__v1__outcome__descriptor);
+        int k = -EBUSY;
+
+        for (unsigned tries = 0; k == -EBUSY && tries < RECOVER_MAX_TRIES; tries++) {
+                if (tries > 0)
+                        (void)usleep(RECOVER_RETRY_US);
+                k = resources_release(sv->state_fd, r->run_fd, r->info->id, NULL);
+        }
+        if (outcome) {
+                outcome->state = CARREL__V1__RUN_STATE__RUN_STATE_ERRORED;
+                outcome->reason = CARREL__V1__REASON__REASON_INTERNAL;
+                outcome->error = error_to_message(why);
+                r->info->state = outcome->state;
+                r->info->outcome = outcome;
+                (void)index_put(sv->index, r->info, NULL);
+        }
+        live_run_free(r);
+}
+
 static int recover_run(Supervisor *sv, const Run *found, Error **reterr) {
         _cleanup_close_ int run_fd = state_open_run(sv, found->id, reterr), lock_fd = -EBADF;
         _cleanup_message_ Run *info = message_copy(&found->base);
         Plan *plan = NULL;
-        LiveRun *r;
+        LiveRun *r = NULL;
         int k;
 
         if (run_fd == -ENOENT) { /* a row without a record */
@@ -111,13 +138,19 @@ static int recover_run(Supervisor *sv, const Run *found, Error **reterr) {
         k = recover_read_plan(run_fd, &plan, reterr);
         if (k < 0)
                 return k;
-        if (!info)
+        if (!info) {
+                message_free(plan);
                 return error_set(reterr, ENOMEM, "cannot recover");
+        }
         k = live_run_new(sv, TAKE_PTR(info), plan, TAKE_FD(run_fd), TAKE_FD(lock_fd), &r, reterr);
-        if (k < 0)
+        if (!r)
                 return k;
         r->adopted = true;
-        return recover_attach(r, reterr);
+        if (k == 0)
+                k = recover_attach(r, reterr);
+        if (k < 0)
+                recover_abandon(r, reterr ? *reterr : NULL);
+        return k;
 }
 
 typedef struct RecoverList {

@@ -225,6 +225,25 @@ def test_a_torn_journal_is_mended_and_the_run_goes_on(place, daemon):
     assert_no_gap(place.journal())
 
 
+def test_a_journal_that_cannot_be_read_ends_its_run_and_keeps_nothing(place, daemon):
+    """A damaged record is no reason to leak what the run held; the index says what is the matter."""
+    with Scheduler.connect(place.socket) as scheduler:
+        run = scheduler.submit(make_task(place, "sleep 300"))
+        scheduler.wait_for(run.id, lambda event: event.HasField("process_started"))
+    daemon.kill()
+    with open(place.record() / "journal", "r+b") as journal:
+        journal.seek(40)
+        byte = journal.read(1)
+        journal.seek(40)
+        journal.write(bytes([byte[0] ^ 1]))
+    daemon.start()
+    until(lambda: not os.listdir(place.state / "ids"), what="the id range is given back")
+    with Scheduler.connect(place.socket) as scheduler:
+        ended = scheduler.get(run.id)
+    assert ended.state == events.RUN_STATE_ERRORED
+    assert "journal" in ended.outcome.error.what
+
+
 def test_what_an_ended_run_still_held_is_given_back_by_the_next(place, daemon):
     """As if everything had been killed between a run's last event and the end of its cleaning up."""
     with Scheduler.connect(place.socket) as scheduler:
