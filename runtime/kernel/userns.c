@@ -75,7 +75,10 @@ int userns_open(const UsernsMap *uids, const UsernsMap *gids, Error **reterr) {
                 r = error_set(reterr, errno, "cannot create a user namespace");
                 return error_hint(reterr, r,
                                   r == -ENOSPC ? "raise /proc/sys/user/max_user_namespaces"
-                                               : "see 'user_namespaces(7)'");
+                                  : r == -EPERM
+                                          ? "in a chroot the kernel makes none: use a container or "
+                                            "pivot_root; see user_namespaces(7)"
+                                          : "see user_namespaces(7)");
         }
         r = userns_write_map(pid, "uid_map", uids, reterr);
         if (r == 0)
