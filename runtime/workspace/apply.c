@@ -72,6 +72,10 @@ static int apply_collect(const ChangeItem *item, void *data) {
         char *path;
         int r;
 
+        if (!a->options->with_git && changes_in_git(item->path)) {
+                a->result.left_out++;
+                return 0;
+        }
         r = apply_is_done(a, item);
         if (r != 0)
                 return r < 0 ? error_set(a->reterr, -r, "cannot compare '%s'", item->path) : 0;

@@ -19,11 +19,14 @@
 typedef struct ApplyResult {
         size_t applied; /* changes made, or to be made where only checked */
         size_t conflicts;
+        size_t left_out; /* changes below .git, where these were not asked for */
 } ApplyResult;
 
 typedef struct ApplyOptions {
         uint64_t started_unix_us; /* when the run began to see the original */
         bool check_only;
+        bool with_git; /* also what is git's own: its hooks and configuration can run programs here
+                        */
         /* Called for each conflict with the path and the reason; may be NULL. */
         void (*conflict)(const char *path, const char *why, void *data);
         /* Called for each change applied (or to be applied); may be NULL. */

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
@@ -416,4 +417,16 @@ int changes_walk(int lower_fd,
                          .reterr = reterr};
 
         return changes_directory(&w, true, false);
+}
+
+bool changes_in_git(const char *path) {
+        for (;;) {
+                size_t n = strcspn(path, "/");
+
+                if (n == strlen(".git") && strncasecmp(path, ".git", n) == 0)
+                        return true;
+                if (!path[n])
+                        return false;
+                path += n + 1;
+        }
 }

@@ -65,3 +65,11 @@ int changes_equal(int lower_fd,
  * Return: 1, 0 (also where the file system knows no handles), -errno.
  */
 int changes_origin_is(int upper_fd, const char *path, int lower_fd, const char *from);
+
+/**
+ * changes_in_git() - whether a path is git's own: ".git", in any case and at any depth, or below
+ * one
+ *
+ * What stands there can make a later git command run a program (hooks, configuration).
+ */
+bool changes_in_git(const char *path);

@@ -17,7 +17,7 @@
 typedef struct ApplyValues {
         CliCommon common;
         const char *to;
-        bool check, json;
+        bool check, git, json;
 } ApplyValues;
 
 static const Option apply_options[] = {
@@ -28,6 +28,13 @@ static const Option apply_options[] = {
                    "check",
                    NULL,
                    "only say what would be done, and whether it conflicts"),
+        CLI_OPTION(ApplyValues,
+                   git,
+                   0,
+                   OPTION_FLAG,
+                   "git",
+                   NULL,
+                   "also what changed below .git: hooks and configuration that git will run here"),
         CLI_OPTION(ApplyValues,
                    to,
                    0,
@@ -89,6 +96,7 @@ static int apply_run(const void *values, const Operands *operands, Error **reter
         _cleanup_error_ Error *e = NULL;
         ApplyOptions options = {
                 .check_only = v.check,
+                .with_git = v.git,
                 .conflict = apply_say_conflict,
                 .applied = apply_say_applied,
                 .data = &v,
@@ -120,13 +128,18 @@ static int apply_run(const void *values, const Operands *operands, Error **reter
                 fputs("  hint: nothing was written; move what conflicts away, or apply elsewhere "
                       "with --to\n",
                       stderr);
+        if (result.left_out > 0)
+                fprintf(stderr,
+                        "%zu changes below .git left out: they could run programs here\n"
+                        "  hint: look at them with 'carrel diff --stat', then apply with --git\n",
+                        result.left_out);
         r = cli_flush(reterr);
         return r < 0 ? r : result.conflicts > 0 ? STATUS_FAILED : 0;
 }
 
 const Command command_apply = {
         .name = "apply",
-        .synopsis = "[--check] [--to DIR] [--json] RUN",
+        .synopsis = "[--check] [--git] [--to DIR] [--json] RUN",
         .summary = "Put a run's changes into the original directory",
         .details = "First every change is held against the original; where one conflicts, nothing "
                    "is written.\n" CLI_RUN_HINT ".",

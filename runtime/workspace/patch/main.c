@@ -55,19 +55,6 @@ static void patch_done(Patch *p) {
         free(p->items);
 }
 
-/* git apply refuses such a path whatever the case, and with it the whole patch. */
-static bool patch_in_git(const char *path) {
-        for (;;) {
-                size_t n = strcspn(path, "/");
-
-                if (n == strlen(".git") && strncasecmp(path, ".git", n) == 0)
-                        return true;
-                if (!path[n])
-                        return false;
-                path += n + 1;
-        }
-}
-
 static bool patch_is_special(mode_t mode) {
         return mode && !S_ISREG(mode) && !S_ISLNK(mode) && !S_ISDIR(mode);
 }
@@ -98,7 +85,8 @@ static int patch_collect(const ChangeItem *item, void *data) {
 
         if (S_ISDIR(lower) || S_ISDIR(upper))
                 return 0;
-        if (patch_in_git(item->path)) {
+        /* git apply refuses such a path, and with it the whole patch. */
+        if (changes_in_git(item->path)) {
                 p->in_git++;
                 return 0;
         }

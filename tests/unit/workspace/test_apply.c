@@ -161,6 +161,34 @@ static void set_user_id_bits_are_dropped(void **state) {
         assert_int_equal(mode_of(t->lower, "was"), S_IFREG | 0755);
 }
 
+static void what_is_gits_own_is_left_out_unless_asked_for(void **state) {
+        _cleanup_told_ Told told = {}, asked = {};
+        Trees *t = *state;
+        ApplyOptions options = {
+                .started_unix_us = started_now(),
+                .with_git = true,
+                .applied = tell_applied,
+                .data = &asked,
+        };
+
+        make_dir(t->lower, ".git", 0755);
+        make_dir(t->upper, ".git", 0755);
+        make_dir(t->upper, ".git/hooks", 0755);
+        put(t->upper, ".git/hooks/post-checkout", "#!/bin/sh\n", 0755);
+        make_dir(t->upper, "sub", 0755);
+        put(t->upper, "sub/.GIT", "gitdir: /elsewhere\n", 0644);
+        put(t->upper, "file", "x", 0644);
+        assert_int_equal(apply_as(t, &told, started_now(), false), 0);
+        assert_string_equal(told.applied, "A file\nA sub\n");
+        assert_int_equal(told.result.left_out, 3);
+        assert_false(exists(t->lower, ".git/hooks"));
+        assert_false(exists(t->lower, "sub/.GIT"));
+
+        assert_int_equal(apply_changes(t->lower, t->upper, &options, &asked.result, &asked.err), 0);
+        assert_int_equal(asked.result.left_out, 0);
+        assert_true(exists(t->lower, ".git/hooks/post-checkout"));
+}
+
 static void a_check_writes_nothing(void **state) {
         _cleanup_told_ Told told = {};
         Trees *t = *state;
@@ -375,6 +403,7 @@ int main(void) {
                 TREES_TEST(another_type_replaces_what_was_there),
                 TREES_TEST(new_entries_get_the_owner_of_the_directory_and_others_keep_theirs),
                 TREES_TEST(set_user_id_bits_are_dropped),
+                TREES_TEST(what_is_gits_own_is_left_out_unless_asked_for),
                 TREES_TEST(a_check_writes_nothing),
                 TREES_TEST(what_changed_in_the_original_is_a_conflict),
                 TREES_TEST(what_is_equal_already_is_no_conflict),
