@@ -25,7 +25,7 @@
 #include "workspace/workspace.h"
 
 #define DISK_INTERVAL_US (1 * USEC_PER_SEC)
-#define DISK_FORCED_US (5 * USEC_PER_SEC)
+#define DISK_FORCED_US   (5 * USEC_PER_SEC)
 #define DISK_MAX_DEPTH   256
 
 /* Bytes that a tree takes; follows nothing, gives up on what is too deep. Consumes fd. */
