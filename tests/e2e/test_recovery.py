@@ -192,6 +192,15 @@ def test_an_embedded_supervisor_that_is_killed_leaves_its_run_to_the_next(place)
     assert re.fullmatch(r"sh-[0-9a-z]{8}", run["id"])
 
 
+def test_init_passes_a_signal_on_to_what_runs(place, daemon):
+    with Scheduler.connect(place.socket) as scheduler:
+        run = scheduler.submit(make_task(place, "trap 'echo got it; exit 7' USR1; echo ready; while :; do sleep 0.05; done"))
+        scheduler.wait_for(run.id, lambda event: event.HasField("output_written"))
+        os.kill(find(place, "carrel-init"), signal.SIGUSR1)
+        assert scheduler.wait(run.id).exit_status == 7
+        assert scheduler.logs(run.id) == b"ready\ngot it\n"
+
+
 def test_a_zygote_that_is_killed_takes_its_daemon_and_no_run(place, daemon):
     with Scheduler.connect(place.socket) as scheduler:
         run = scheduler.submit(make_task(place, TICKER))
