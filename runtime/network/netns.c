@@ -38,14 +38,15 @@ static int netns_make(int host_fd, Error **reterr) {
         return r < 0 ? r : TAKE_FD(fd);
 }
 
-int netns_pool_fill(NetnsPool *p, Error **reterr) {
-        while (p->n < NETNS_POOL_SIZE) {
-                int fd = netns_make(p->host_fd, reterr);
+int netns_pool_add(NetnsPool *p, Error **reterr) {
+        int fd;
 
-                if (fd < 0)
-                        return fd;
-                p->fds[p->n++] = fd;
-        }
+        if (p->n == NETNS_POOL_SIZE)
+                return 0;
+        fd = netns_make(p->host_fd, reterr);
+        if (fd < 0)
+                return fd;
+        p->fds[p->n++] = fd;
         return 0;
 }
 

@@ -25,9 +25,12 @@ typedef struct NetnsPool {
 /** netns_pool_init() - an empty pool. */
 int netns_pool_init(NetnsPool *ret_pool, Error **reterr);
 
-/** netns_pool_fill() - make what is missing; visits the new namespaces with the whole
- * (single-threaded) process. */
-int netns_pool_fill(NetnsPool *p, Error **reterr);
+/**
+ * netns_pool_add() - make one, unless the pool is full
+ *
+ * Visits the new namespace with the whole, single-threaded process.
+ */
+int netns_pool_add(NetnsPool *p, Error **reterr);
 
 /** netns_pool_take() - one of them, or -EBADF: the caller makes its own. */
 int netns_pool_take(NetnsPool *p);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -16,6 +17,7 @@
 #include "shim/launch.h"
 
 #define ZYGOTE_MAX_INIT (16 * MIB)
+#define ZYGOTE_IDLE_MS  15 /* a short run is over by then */
 
 static int zygote_prepare(const ZygoteSpec *spec, LaunchKit *ret_kit, Error **reterr) {
         _cleanup_free_ char *binary = NULL;
@@ -95,10 +97,20 @@ static int zygote_serve(int fd, LaunchKit *kit) {
         fd_close_many(fds, n_fds);
         for (size_t i = 0; i < request->n_grants; i++)
                 explicit_bzero(request->grants[i]->value.data, request->grants[i]->value.len);
-        r = zygote_answer(fd, pidfd, error);
-        (void)netns_pool_fill(&kit->netns,
-                              NULL); /* without one, the next workspace makes its own */
-        return r;
+        return zygote_answer(fd, pidfd, error);
+}
+
+/*
+ * Network namespaces for the next workspaces, one by one, while nobody asks: to make one takes
+ * locks of the kernel's that the workspace just started needs too. Without one, a workspace makes
+ * its own.
+ */
+static void zygote_prepare_ahead(int fd, LaunchKit *kit) {
+        struct pollfd request = {.fd = fd, .events = POLLIN};
+
+        while (kit->netns.n < NETNS_POOL_SIZE && poll(&request, 1, ZYGOTE_IDLE_MS) == 0)
+                if (netns_pool_add(&kit->netns, NULL) < 0)
+                        return;
 }
 
 static _Noreturn void zygote_main(const ZygoteSpec *spec, int fd) {
@@ -120,9 +132,10 @@ static _Noreturn void zygote_main(const ZygoteSpec *spec, int fd) {
         r = zygote_prepare(spec, &kit, &error);
         if (zygote_answer(fd, -EBADF, error) < 0 || r < 0)
                 _exit(1);
-        (void)netns_pool_fill(&kit.netns, NULL);
-        while (r >= 0)
+        while (r >= 0) {
+                zygote_prepare_ahead(fd, &kit);
                 r = zygote_serve(fd, &kit);
+        }
         _exit(0);
 }
 
