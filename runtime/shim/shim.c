@@ -478,6 +478,8 @@ static void shim_end_workspace(Shim *s) {
         while (waitid(P_PIDFD, (id_t)s->init_pidfd, &info, WEXITED) < 0 && errno == EINTR)
                 ;
         fd_close_many(s->attach_fds, ELEMENTSOF(s->attach_fds));
+        /* The supervisor need not wait until this process's memory is torn down as well. */
+        s->supervisor = connection_free(s->supervisor);
 }
 
 void shim_run(ShimSpec *spec) {
