@@ -184,6 +184,10 @@ class Place:
         self.ids_seen |= {path.name for path in found}
         return found
 
+    def settle(self):
+        """Wait until ended runs have given back what nobody has to wait for: then a record is at rest."""
+        until(lambda: not os.listdir(self.state / "ids"), what="the id ranges are given back")
+
     def record(self):
         """The directory of the only record."""
         (run,) = self.runs()
@@ -227,7 +231,7 @@ class Place:
         found += [f"mount {line}" for line in mounts_below(self.base)]
         ids = self.state / "ids"
         found += [f"id range {name}" for name in (os.listdir(ids) if ids.is_dir() else [])]
-        found += [f"spool {path}" for path in self.state.glob("runs/*/spool")]
+        found += [f"spool {path}" for path in self.state.glob("runs/*/shim")]
         return found
 
     def end_clients(self):

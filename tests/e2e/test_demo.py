@@ -60,6 +60,7 @@ def test_the_demo_does_all_that_it_promises(demo):
     assert grants == [
         (state, attempt) for attempt in (1, 2) for state in (events.GRANT_STATE_PROVIDED, events.GRANT_STATE_REVOKED)
     ]
+    place.settle()
     for path in [path for top in (run, place.state / "artifacts") for path in top.rglob("*") if path.is_file()]:
         assert TOKEN[:LOST_HALF] not in path.read_bytes(), path
     assert TOKEN[:LOST_HALF] not in result.stdout + result.stderr

@@ -40,6 +40,7 @@ def submit(scheduler, *arguments, **named):
 
 
 def assert_value_is_nowhere(place):
+    place.settle()
     for path in place.state.rglob("*"):
         if path.is_file() and not path.is_symlink():
             data = path.read_bytes()
