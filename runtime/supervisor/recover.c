@@ -108,6 +108,7 @@ static void recover_abandon(LiveRun *r, const Error *why) {
                         (void)usleep(RECOVER_RETRY_US);
                 k = resources_release(sv->state_fd, r->run_fd, r->info->id, NULL);
         }
+        (void)fd_remove_tree(r->run_fd, SPOOL_DIR, NULL);
         if (outcome) {
                 outcome->state = CARREL__V1__RUN_STATE__RUN_STATE_ERRORED;
                 outcome->reason = CARREL__V1__REASON__REASON_INTERNAL;
