@@ -10,41 +10,16 @@
 #include <string.h>
 
 #include "policy/concerns.h"
+#include "proto/text/field.h"
 
 #define MEMBER(message, offset)       ((void *)((char *)(message) + (offset)))
 #define MEMBER_CONST(message, offset) ((const void *)((const char *)(message) + (offset)))
 
-static size_t merge_scalar_size(ProtobufCType type) {
-        switch (type) {
-        case PROTOBUF_C_TYPE_INT64:
-        case PROTOBUF_C_TYPE_SINT64:
-        case PROTOBUF_C_TYPE_SFIXED64:
-        case PROTOBUF_C_TYPE_UINT64:
-        case PROTOBUF_C_TYPE_FIXED64:
-        case PROTOBUF_C_TYPE_DOUBLE:
-                return sizeof(uint64_t);
-        case PROTOBUF_C_TYPE_BOOL:
-                return sizeof(protobuf_c_boolean);
-        case PROTOBUF_C_TYPE_STRING:
-        case PROTOBUF_C_TYPE_MESSAGE:
-                return sizeof(void *);
-        case PROTOBUF_C_TYPE_BYTES:
-                return sizeof(ProtobufCBinaryData);
-        default:
-                return sizeof(uint32_t);
-        }
-}
-
-/* protobuf-c keeps a map as a list of entries that the compiler names after the field. */
+/* Merged by key; the policy's maps have names for keys. */
 static bool merge_is_map(const ProtobufCFieldDescriptor *f) {
         const ProtobufCMessageDescriptor *d = f->descriptor;
-        size_t size;
 
-        if (f->type != PROTOBUF_C_TYPE_MESSAGE || f->label != PROTOBUF_C_LABEL_REPEATED)
-                return false;
-        size = strlen(d->short_name);
-        return d->n_fields == 2 && size > 5 && strcmp(d->short_name + size - 5, "Entry") == 0 &&
-               strcmp(d->fields[0].name, "key") == 0 && d->fields[0].type == PROTOBUF_C_TYPE_STRING;
+        return text_field_is_map(f) && d->fields[0].type == PROTOBUF_C_TYPE_STRING;
 }
 
 static const char *merge_map_key(const ProtobufCFieldDescriptor *f, const void *entry) {
@@ -74,7 +49,7 @@ static int merge_copy_element(const ProtobufCFieldDescriptor *f, void *to, const
                 *(ProtobufCBinaryData *)to = copy;
                 return 0;
         default:
-                memcpy(to, from, merge_scalar_size(f->type));
+                memcpy(to, from, text_field_size(f));
                 return 0;
         }
 }
@@ -98,7 +73,7 @@ merge_map_entry(const ProtobufCFieldDescriptor *f, void **entries, size_t n, con
 }
 
 static int merge_append(const ProtobufCFieldDescriptor *f, Message *parent, const void *element) {
-        size_t *n = MEMBER(parent, f->quantifier_offset), size = merge_scalar_size(f->type);
+        size_t *n = MEMBER(parent, f->quantifier_offset), size = text_field_size(f);
         void **array = MEMBER(parent, f->offset), *more;
         int r;
 
@@ -114,7 +89,7 @@ static int merge_append(const ProtobufCFieldDescriptor *f, Message *parent, cons
 
 static int merge_list(const ProtobufCFieldDescriptor *f, Message *parent, const Message *child) {
         size_t n = *(const size_t *)MEMBER_CONST(child, f->quantifier_offset),
-               size = merge_scalar_size(f->type);
+               size = text_field_size(f);
         const char *elements = *(const char *const *)MEMBER_CONST(child, f->offset);
         int r = 0;
 
@@ -155,7 +130,7 @@ static int merge_single(const ProtobufCFieldDescriptor *f, Message *parent, cons
                 *(ProtobufCBinaryData *)to = (ProtobufCBinaryData){.len = 0};
                 return merge_copy_element(f, to, from);
         default:
-                if (memcmp(from, zero, merge_scalar_size(f->type)) == 0)
+                if (memcmp(from, zero, text_field_size(f)) == 0)
                         return 0;
                 return merge_copy_element(f, to, from);
         }
