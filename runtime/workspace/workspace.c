@@ -146,8 +146,9 @@ static int stage_limits(Build *b, Error **reterr) {
         for (size_t i = 0; i < cgroup->n_tasks; i++)
                 if (write(cgroup->tasks_fds[i], "0", 1) < 0)
                         return error_set(reterr, errno, "cannot enter a control group");
-        if (unshare(CLONE_NEWCGROUP) < 0)
-                return error_set(reterr, errno, "cannot create a cgroup namespace");
+        if (cgroup->namespace_fd >= 0 ? setns(cgroup->namespace_fd, CLONE_NEWCGROUP) < 0
+                                      : unshare(CLONE_NEWCGROUP) < 0)
+                return error_set(reterr, errno, "cannot enter a cgroup namespace");
         return 0;
 }
 

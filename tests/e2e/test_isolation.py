@@ -159,7 +159,7 @@ def test_a_harness_sees_itself_and_nothing_of_the_host(facts, place):
     assert facts["routes"] == []
     assert facts["hostname"] == "carrel"
     assert facts["uptime"] < 10
-    assert {line.split(":")[2] for line in facts["cgroup"].splitlines()} == {"/"}
+    assert {line.split(":")[2] for line in facts["cgroup"].splitlines()} == {"/", "/harness"}
     assert facts["connect"] == "ENETUNREACH"
     assert facts["abstract"] == "ECONNREFUSED"
 
@@ -254,9 +254,15 @@ def test_every_process_of_a_run_is_in_its_groups(place):
     run = place.record().name
 
     def listed():
+        """The names of a run's processes, for each hierarchy: in its group and in the parts of it."""
         return [
-            sorted(Path("/proc", pid, "comm").read_text().strip() for pid in file.read_text().split())
-            for file in (Path(group, "cgroup.procs") for group in groups() if Path(group).name == run)
+            sorted(
+                Path("/proc", pid, "comm").read_text().strip()
+                for file in Path(group).rglob("cgroup.procs")
+                for pid in file.read_text().split()
+            )
+            for group in groups()
+            if Path(group).name == run
         ]
 
     until(lambda: all("sleep" in names for names in listed()), what="the sleeper's exec")
