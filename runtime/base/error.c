@@ -152,3 +152,14 @@ Error *error_free(Error *e) {
         free(e);
         return NULL;
 }
+
+void error_list_add(ErrorList *list, Error **error) {
+        if (list && *error && list->n < ELEMENTSOF(list->items))
+                list->items[list->n++] = TAKE_PTR(*error);
+        *error = error_free(*error);
+}
+
+void error_list_done(ErrorList *list) {
+        while (list->n > 0)
+                error_free(list->items[--list->n]);
+}

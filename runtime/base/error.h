@@ -56,6 +56,16 @@ void error_move(Error **to, Error **from);
  */
 Error *error_new_copy(int code, const char *what, const char *hint, const char *field);
 
+/* What went missing on the way, and did not stop it; what is over the room is dropped. */
+typedef struct ErrorList {
+        Error *items[8];
+        size_t n;
+} ErrorList;
+
+/** error_list_add() - @list may be NULL; consumes *@error. */
+void error_list_add(ErrorList *list, Error **error);
+void error_list_done(ErrorList *list);
+
 /**
  * error_print() - "carrel: what" and, on a line of its own, "  hint: what to do"
  *

@@ -38,6 +38,19 @@ int init_spawn(Init *in,
                int *ret_terminal,
                Error **reterr);
 
+/** init_confine_probe() - confine this process as a harness would be, for good. Return: 0, or
+ * -errno and the step's name. */
+int init_confine_probe(const Init *in, const char **ret_step);
+
+/**
+ * init_prove() - before anything runs: does the kernel hold what the plan promised?
+ *
+ * A child is confined as the harness will be and looks from inside.
+ *
+ * Return: 0; -EPROTO with what does not hold.
+ */
+int init_prove(const Init *in, Error **reterr);
+
 /** init_open() - a regular file, with the harness's rights and inside the root. Return: descriptor,
  * -errno. */
 int init_open(const Init *in, const char *path, Error **reterr);

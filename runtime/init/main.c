@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -20,12 +21,14 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "init/init.h"
 #include "kernel/capability.h"
+#include "kernel/landlock.h"
 #include "proto/wire/frame.h"
 
 static int init_send(InitEvent *event, const int *fds, size_t n_fds) {
@@ -64,17 +67,60 @@ static int init_reap(Init *in, int flags) {
         return r;
 }
 
-static int init_handle_configure(Init *in, InitRequest *q, Frame *f) {
+/* What the plan wants and does not require. */
+static void init_do_without(Init *in, ErrorList *degraded) {
+        _cleanup_error_ Error *error = NULL;
+
+        if (in->config->n_landlock_writable == 0 || landlock_version() > 0)
+                return;
+        while (in->config->n_landlock_writable > 0)
+                free(in->config->landlock_writable[--in->config->n_landlock_writable]);
+        landlock_refuse_missing(&error);
+        error_list_add(degraded, &error);
+}
+
+static int init_send_ready(const ErrorList *degraded) {
         Carrel__V1__InitReady ready = CARREL__V1__INIT_READY__INIT;
         InitEvent event = CARREL__V1__INIT_EVENT__INIT;
+        ErrorMessage *messages[ELEMENTSOF(degraded->items)];
+        int r;
+
+        ready.degraded = messages;
+        for (size_t i = 0; i < degraded->n; i++) {
+                messages[ready.n_degraded] = error_to_message(degraded->items[i]);
+                ready.n_degraded += messages[ready.n_degraded] != NULL;
+        }
+        event.body_case = CARREL__V1__INIT_EVENT__BODY_READY;
+        event.ready = &ready;
+        r = init_send(&event, NULL, 0);
+        while (ready.n_degraded > 0)
+                message_free(messages[--ready.n_degraded]);
+        return r;
+}
+
+static int init_send_failed(const Error *error) {
+        _cleanup_message_ ErrorMessage *message = error_to_message(error);
+        InitEvent event = CARREL__V1__INIT_EVENT__INIT;
+
+        event.body_case = CARREL__V1__INIT_EVENT__BODY_FAILED;
+        event.failed = message;
+        return init_send(&event, NULL, 0);
+}
+
+static int init_handle_configure(Init *in, InitRequest *q, Frame *f) {
+        _cleanup_(error_list_done) ErrorList degraded = {0};
+        _cleanup_error_ Error *error = NULL;
 
         if (in->config)
                 return -EPROTO;
         in->config = TAKE_PTR(q->configure);
         q->body_case = CARREL__V1__INIT_REQUEST__BODY__NOT_SET;
-        event.body_case = CARREL__V1__INIT_EVENT__BODY_READY;
-        event.ready = &ready;
-        return init_send(&event, NULL, 0);
+        init_do_without(in, &degraded);
+        if (init_prove(in, &error) == 0)
+                return init_send_ready(&degraded);
+        /* Nothing is started here any more. */
+        (void)init_send_failed(error);
+        return -EPROTO;
 }
 
 static int init_handle_spawn(Init *in, InitRequest *q, Frame *f) {
@@ -231,6 +277,8 @@ int main(void) {
         FrameReader reader;
         struct pollfd polls[2];
 
+        /* No key of whoever started carrel: keyrings(7). A kernel without keys has none. */
+        (void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
         (void)prctl(PR_SET_NAME,
                     "carrel-init"); /* executed from a descriptor, we would have that one's name */
         if (init_confine() < 0 || in.root_fd < 0)

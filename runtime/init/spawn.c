@@ -22,6 +22,7 @@
 #include "base/fd.h"
 #include "init/init.h"
 #include "kernel/capability.h"
+#include "kernel/landlock.h"
 #include "kernel/seccomp.h"
 
 typedef struct SpawnPlan {
@@ -110,6 +111,15 @@ static int spawn_step_directory(const SpawnPlan *p) {
         return chdir(p->command->working_directory) < 0 ? -errno : 0;
 }
 
+static int spawn_step_landlock(const SpawnPlan *p) {
+        if (p->config->n_landlock_writable == 0)
+                return 0;
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                return -errno;
+        return landlock_allow_writes(p->config->landlock_writable, p->config->n_landlock_writable,
+                                     NULL);
+}
+
 static int spawn_step_filter(const SpawnPlan *p) {
         return seccomp_filter_load(p->config->seccomp.data, p->config->seccomp.len, NULL);
 }
@@ -125,8 +135,36 @@ static const struct {
         {"identity", spawn_step_identity},
         {"capabilities", spawn_step_capabilities},
         {"directory", spawn_step_directory},
+        {"landlock", spawn_step_landlock},
         {"filter", spawn_step_filter},
 };
+
+static int spawn_confine(const SpawnPlan *p, const char **ret_step) {
+        for (size_t i = 0; i < ELEMENTSOF(spawn_steps); i++) {
+                int r = spawn_steps[i].run(p);
+
+                if (r < 0) {
+                        *ret_step = spawn_steps[i].name;
+                        return r;
+                }
+        }
+        return 0;
+}
+
+int init_confine_probe(const Init *in, const char **ret_step) {
+        char directory[] = "/";
+        PlanProcess command = CARREL__V1__PLAN_PROCESS__INIT;
+        const SpawnPlan p = {
+                .config = in->config,
+                .command = &command,
+                .fds = {0, 1, 2},
+                .group_fd = -EBADF,
+                .tasks_fd = -EBADF,
+        };
+
+        command.working_directory = directory;
+        return spawn_confine(&p, ret_step);
+}
 
 static _Noreturn void spawn_fail(int pipe_fd, const char *step, int code) {
         SpawnFailure f = {.code = code};
@@ -146,12 +184,11 @@ static char **spawn_vector(char *const *items, size_t n) {
 }
 
 static _Noreturn void spawn_child(const SpawnPlan *p, char **argv, char **envp, int pipe_fd) {
-        for (size_t i = 0; i < ELEMENTSOF(spawn_steps); i++) {
-                int r = spawn_steps[i].run(p);
+        const char *step = "";
+        int r = spawn_confine(p, &step);
 
-                if (r < 0)
-                        spawn_fail(pipe_fd, spawn_steps[i].name, -r);
-        }
+        if (r < 0)
+                spawn_fail(pipe_fd, step, -r);
         /* Everything above stderr closes with exec; the pipe tells why, should there be none. */
         if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
                 spawn_fail(pipe_fd, "descriptors", errno);

@@ -1,6 +1,7 @@
 #include "kernel/capability.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <sys/prctl.h>
 
 static void capability_freep(cap_t *c) {
@@ -8,17 +9,28 @@ static void capability_freep(cap_t *c) {
                 cap_free(*c);
 }
 
-int capability_drop_bounding(Error **reterr) {
+static bool capability_is_in(cap_value_t c, const cap_value_t *set, int n) {
+        for (int i = 0; i < n; i++)
+                if (set[i] == c)
+                        return true;
+        return false;
+}
+
+static int capability_bound(const cap_value_t *keep, int n, Error **reterr) {
         /* The kernel may know more capabilities than libcap: go on until it says there is none. */
         for (cap_value_t c = 0;; c++) {
                 int held = prctl(PR_CAPBSET_READ, c);
 
                 if (held < 0)
                         return 0;
-                if (held == 1 && prctl(PR_CAPBSET_DROP, c) < 0)
+                if (held == 1 && !capability_is_in(c, keep, n) && prctl(PR_CAPBSET_DROP, c) < 0)
                         return error_set(reterr, errno,
                                          "cannot drop capability %d from the bounding set", c);
         }
+}
+
+int capability_drop_bounding(Error **reterr) {
+        return capability_bound(NULL, 0, reterr);
 }
 
 int capability_keep_only(const cap_value_t *keep, int n, Error **reterr) {
@@ -32,6 +44,17 @@ int capability_keep_only(const cap_value_t *keep, int n, Error **reterr) {
         if (cap_set_proc(set) < 0)
                 return error_set(reterr, errno, "cannot drop capabilities");
         return 0;
+}
+
+int capability_limit(const cap_value_t *keep, int n, Error **reterr) {
+        cap_value_t held[CAP_LAST_CAP + 1];
+        int n_held = 0, r = capability_bound(keep, n, reterr);
+
+        /* What the host did not give cannot be kept. */
+        for (int i = 0; i < n; i++)
+                if (prctl(PR_CAPBSET_READ, keep[i]) == 1)
+                        held[n_held++] = keep[i];
+        return r < 0 ? r : capability_keep_only(held, n_held, reterr);
 }
 
 int capability_drop_all(Error **reterr) {

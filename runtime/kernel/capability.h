@@ -13,5 +13,8 @@ int capability_drop_bounding(Error **reterr);
  * none. */
 int capability_keep_only(const cap_value_t *keep, int n, Error **reterr);
 
+/** capability_limit() - like it, and nothing that is executed may have others either. */
+int capability_limit(const cap_value_t *keep, int n, Error **reterr);
+
 /** capability_drop_all() - empty all five sets of this thread, bounding set included, for good. */
 int capability_drop_all(Error **reterr);

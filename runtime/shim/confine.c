@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "kernel/capability.h"
+#include "kernel/landlock.h"
 #include "kernel/seccomp.h"
 
 /* What an event loop over descriptors needs: nothing that opens a path, makes a process or names
@@ -144,7 +145,9 @@ int shim_confine(const ConfineFilter *filter,
                  int empty_fd,
                  uint32_t id,
                  uint64_t file_size,
+                 ErrorList *degraded,
                  Error **reterr) {
+        _cleanup_error_ Error *missing = NULL;
         int r = confine_limits(file_size);
 
         if (r < 0)
@@ -162,5 +165,13 @@ int shim_confine(const ConfineFilter *filter,
                 return r;
         if (prctl(PR_SET_DUMPABLE, 0) < 0)
                 return error_set(reterr, errno, "cannot make the shim undumpable");
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                return error_set(reterr, errno, "cannot set no_new_privs");
+        r = landlock_forbid_all(&missing);
+        if (r < 0 && r != -ENOTSUP) {
+                error_move(reterr, &missing);
+                return r;
+        }
+        error_list_add(degraded, &missing);
         return seccomp_filter_load(filter->bpf, filter->size, reterr);
 }

@@ -2,8 +2,8 @@
  * The shim's own wall
  *
  * After shim_confine() the process has an id of its own that owns nothing, an empty root, no
- * capability, a small list of system calls, and cannot be traced or dumped by its likes. What it
- * needs was opened before.
+ * capability, a Landlock wall without a door, a small list of system calls, and cannot be traced or
+ * dumped by its likes. What it needs was opened before.
  */
 #pragma once
 
@@ -24,6 +24,11 @@ int confine_compile(ConfineFilter *ret_filter, Error **reterr);
  * @empty_fd:  an empty directory, which becomes "/"
  * @id:        host uid and gid
  * @file_size: the most any file may grow to through this process
+ * @degraded:  takes what this host has not, and is not required
  */
-int shim_confine(
-        const ConfineFilter *filter, int empty_fd, uint32_t id, uint64_t file_size, Error **reterr);
+int shim_confine(const ConfineFilter *filter,
+                 int empty_fd,
+                 uint32_t id,
+                 uint64_t file_size,
+                 ErrorList *degraded,
+                 Error **reterr);

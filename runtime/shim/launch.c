@@ -145,7 +145,8 @@ static int launch_confine(LaunchKit *kit,
         spec->cgroup.namespace_fd = fd_close(spec->cgroup.namespace_fd);
         fd_close_many(spec->cgroup.tasks_fds, spec->cgroup.n_tasks);
         spec->cgroup.n_tasks = 0;
-        return shim_confine(&kit->filter, fds->empty, q->shim_id, file_size, reterr);
+        return shim_confine(&kit->filter, fds->empty, q->shim_id, file_size, &spec->degraded,
+                            reterr);
 }
 
 static void launch_prepare_process(void) {

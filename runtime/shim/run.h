@@ -15,7 +15,7 @@ typedef struct ShimSpec {
         int guest_listen_fd;
         int init_fd; /* our end of init's control socket */
         int init_pidfd;
-        Error *degraded;     /* what the host could not give, or NULL */
+        ErrorList degraded;  /* what the host could not give, and was not required */
         uint64_t started_us; /* boottime, before the first system call of the set-up */
 } ShimSpec;
 

@@ -251,6 +251,13 @@ static void shim_configure_init(Shim *s) {
         configure.seccomp = s->plan->seccomp;
         configure.rlimits = s->plan->rlimits;
         configure.n_rlimits = s->plan->n_rlimits;
+        configure.landlock_writable = s->plan->landlock_writable;
+        configure.n_landlock_writable = s->plan->n_landlock_writable;
+        configure.mounts = s->plan->mounts;
+        configure.n_mounts = s->plan->n_mounts;
+        configure.masks = s->plan->masks;
+        configure.n_masks = s->plan->n_masks;
+        configure.nesting = s->plan->nesting;
         request.body_case = CARREL__V1__INIT_REQUEST__BODY_CONFIGURE;
         request.configure = &configure;
         shim_init_send(s, &request, NULL, 0);
@@ -262,6 +269,11 @@ static int shim_init_ready(Shim *s, InitEvent *e, Frame *frame) {
 
         if (s->phase != PHASE_STARTING)
                 return -EPROTO;
+        for (size_t i = 0; i < e->ready->n_degraded; i++) {
+                _cleanup_error_ Error *error = error_from_message(e->ready->degraded[i]);
+
+                shim_degraded(s, error);
+        }
         ready.setup_us = clock_boottime_us() - s->started_us;
         event.body_case = CARREL__V1__EVENT__BODY_WORKSPACE_READY;
         event.workspace_ready = &ready;
@@ -532,8 +544,8 @@ void shim_run(ShimSpec *spec) {
                 shim_report_failure(s.spool, error);
                 return;
         }
-        if (spec->degraded)
-                shim_degraded(&s, spec->degraded);
+        for (size_t i = 0; i < spec->degraded.n; i++)
+                shim_degraded(&s, spec->degraded.items[i]);
         shim_configure_init(&s);
         (void)sd_event_loop(s.event);
         shim_end_workspace(&s);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "kernel/capability.h"
 #include "proto/wire/frame.h"
 #include "shim/launch.h"
 
@@ -113,6 +115,42 @@ static void zygote_prepare_ahead(int fd, LaunchKit *kit) {
                         return;
 }
 
+/*
+ * What it takes to build a workspace and to confine a shim, and nothing else of root's power; a
+ * user namespace gives its own to whoever enters it. No key of whoever started carrel, no trace, no
+ * dump.
+ */
+static int zygote_confine(Error **reterr) {
+        static const cap_value_t kept[] = {
+                /* namespaces and mounts; loopback; a time namespace's offsets */
+                CAP_SYS_ADMIN,
+                CAP_SYS_CHROOT,
+                CAP_NET_ADMIN,
+                CAP_SYS_TIME,
+                /* the namespaces of its own undumpable children */
+                CAP_SYS_PTRACE,
+                /* ids and limits as the plan has them */
+                CAP_SETUID,
+                CAP_SETGID,
+                CAP_SETPCAP,
+                CAP_KILL,
+                CAP_SYS_RESOURCE,
+                /* files; an overlay acts with the rights of who mounted it */
+                CAP_CHOWN,
+                CAP_DAC_OVERRIDE,
+                CAP_DAC_READ_SEARCH,
+                CAP_FOWNER,
+                CAP_FSETID,
+                CAP_SETFCAP,
+                CAP_MKNOD,
+        };
+
+        (void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+        if (prctl(PR_SET_DUMPABLE, 0) < 0)
+                return error_set(reterr, errno, "cannot make the zygote undumpable");
+        return capability_limit(kept, ELEMENTSOF(kept), reterr);
+}
+
 static _Noreturn void zygote_main(const ZygoteSpec *spec, int fd) {
         _cleanup_error_ Error *error = NULL;
         LaunchKit kit = {0};
@@ -120,7 +158,6 @@ static _Noreturn void zygote_main(const ZygoteSpec *spec, int fd) {
 
         fd = zygote_clean_descriptors(fd);
         (void)prctl(PR_SET_NAME, "carrel-zygote");
-        (void)prctl(PR_SET_DUMPABLE, 0);
         /* Its children are the runs' own: nobody here waits for them. A terminal's signals are the
          * supervisor's. */
         (void)signal(SIGCHLD, SIG_IGN);
@@ -130,6 +167,8 @@ static _Noreturn void zygote_main(const ZygoteSpec *spec, int fd) {
         if (fd < 0)
                 _exit(1);
         r = zygote_prepare(spec, &kit, &error);
+        if (r == 0)
+                r = zygote_confine(&error);
         if (zygote_answer(fd, -EBADF, error) < 0 || r < 0)
                 _exit(1);
         while (r >= 0) {

@@ -79,7 +79,7 @@ static int stage_clone_tree(Build *b, const PlanMount *m, size_t nth, Error **re
                         return 0;
                 if (b->trees[nth] == -EINVAL) {
                         userns = -EBADF;
-                        error_move(b->spec->degraded, &error);
+                        error_list_add(b->spec->degraded, &error);
                 }
         }
         b->trees[nth] =

@@ -44,9 +44,8 @@ typedef struct WorkspaceSpec {
         int guest_fd;        /* carrel-guest's binary, O_PATH */
         int guest_listen_fd; /* fresh AF_UNIX socket; bound to WORKSPACE_GUEST_SOCKET inside */
         int control_fd;      /* init's end of the shim's socket pair; consumed by the child */
-        Error **degraded; /* what the host could not give and the plan does not require; may be NULL
-                           */
-        int netns_fd;     /* prepared network namespace, or -EBADF: make one */
+        ErrorList *degraded; /* what the host could not give and the plan does not require */
+        int netns_fd;        /* prepared network namespace, or -EBADF: make one */
 } WorkspaceSpec;
 
 /** workspace_mount_needs_source() - whether a mount of a plan comes with a descriptor from outside.
