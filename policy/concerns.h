@@ -73,6 +73,12 @@ int filesystem_check(const Filesystem *filesystem, Error **reterr);
 int filesystem_compile(
         Plan *plan, const Task *task, const Policy *policy, const Image *image, Error **reterr);
 
+/* protect.c */
+int protect_check(const Filesystem *filesystem, Error **reterr);
+int protect_check_approve(const Task *task, Error **reterr);
+/** protect_compile() - after filesystem_compile(): without a source there is nothing to protect. */
+int protect_compile(Plan *plan, const Task *task, const Filesystem *filesystem, Error **reterr);
+
 /* syscalls.c */
 int syscalls_check(const Syscalls *syscalls, Error **reterr);
 /** syscalls_compile() - a filter as struct sock_filter[], for PR_SET_SECCOMP; costs about a
