@@ -4,7 +4,8 @@
  *     carrel-patch [--max-bytes N] [--protect PATTERN]... [--approve PATTERN]...
  *
  *     3: the original directory, 4: the run's upper, 5 (optional): an empty directory to live in,
- *     6 (optional): a file for the protected changes (report.h); the patch goes to standard output
+ *     6 (with --protect): a file for the protected changes (report.h); the patch goes to standard
+ * output
  *
  * Exit status: 0, also for an empty patch; 1 and an error; 3 where the patch was cut at
  * --max-bytes, between two files.
@@ -246,14 +247,14 @@ static int patch_check_directory(int fd, const char *what, Error **reterr) {
         return 0;
 }
 
-static int patch_prepare(Error **reterr) {
+static int patch_prepare(const Patch *p, Error **reterr) {
         int root_fd = fcntl(PATCH_ROOT_FD, F_GETFD) < 0 ? -EBADF : PATCH_ROOT_FD;
-        int r;
+        int first = p->n_protect > 0 ? PATCH_REPORT_FD + 1 : PATCH_REPORT_FD, r;
 
         r = patch_check_directory(PATCH_LOWER_FD, "original", reterr);
         if (r == 0)
                 r = patch_check_directory(PATCH_UPPER_FD, "upper", reterr);
-        if (r == 0 && close_range(PATCH_REPORT_FD + 1, ~0U, 0) < 0)
+        if (r == 0 && close_range((unsigned)first, ~0U, 0) < 0)
                 r = error_set(reterr, errno, "cannot close the descriptors that are not its own");
         if (r == 0)
                 r = patch_start_git(reterr);
@@ -263,13 +264,13 @@ static int patch_prepare(Error **reterr) {
 static int patch_run(Patch *p, Error **reterr) {
         int r;
 
-        r = patch_prepare(reterr);
+        r = patch_prepare(p, reterr);
         if (r < 0)
                 return r;
         r = changes_walk(PATCH_LOWER_FD, PATCH_UPPER_FD, patch_collect, p, reterr);
         if (r < 0)
                 return error_wrap(reterr, r, "cannot list the changes");
-        if (fcntl(PATCH_REPORT_FD, F_GETFD) >= 0)
+        if (p->n_protect > 0)
                 r = report_write(&p->report, PATCH_REPORT_FD, reterr);
         if (r == 0)
                 r = confine_to_bytes(reterr);
