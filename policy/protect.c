@@ -16,6 +16,7 @@
 
 #define PROTECT_MAX    512u
 #define PROTECT_IN_GIT "**/.git/*"
+#define PROTECT_ALL    "**" /* approved or excepted: nothing is to be looked for */
 
 /* @exceptions: the pattern may have a '!' before it. */
 static int protect_check_list(
@@ -26,8 +27,12 @@ static int protect_check_list(
                 return error_field(reterr, -E2BIG, "%s", field);
         }
         for (size_t i = 0; i < n; i++) {
-                bool exception = exceptions && *patterns[i] == '!';
-                int r = pattern_check(patterns[i] + exception, reterr);
+                bool exception = *patterns[i] == '!';
+                int r = exception && !exceptions
+                                ? error_refuse(reterr, EINVAL, "approve only what is meant",
+                                               "'%s' is an exception, which an approval has not",
+                                               patterns[i])
+                                : pattern_check(patterns[i] + exception, reterr);
 
                 if (r < 0)
                         return error_field(reterr, r, "%s[%zu]", field, i);
@@ -89,9 +94,10 @@ static int protect_add_read_only(Plan *plan) {
 }
 
 int protect_compile(Plan *plan, const Task *task, const Filesystem *f, Error **reterr) {
-        int r = 0;
+        int r;
 
-        if (!*plan->source)
+        if (!*plan->source || protect_lists(f->protect, f->n_protect, "!" PROTECT_ALL) ||
+            protect_lists(task->approve, task->n_approve, PROTECT_ALL))
                 return 0;
         r = protect_add_all(&plan->protect, &plan->n_protect, f->protect, f->n_protect);
         if (r == 0)

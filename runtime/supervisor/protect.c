@@ -146,8 +146,8 @@ static Error *protect_unknown(void) {
         Error *error = NULL;
 
         error_refuse(&error, EIO,
-                     "look at it with 'carrel diff --stat'; a run that leaves less behind, or a "
-                     "policy that protects nothing, is not held up",
+                     "see why in 'carrel events'; let the run leave less behind, or approve all of "
+                     "it: 'carrel run --approve \"**\"'",
                      "it cannot be told whether the run changed what '" PROTECT_FIELD
                      "' of its policy protects");
         error_field(&error, -EIO, PROTECT_FIELD);

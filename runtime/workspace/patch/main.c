@@ -4,8 +4,7 @@
  *     carrel-patch [--max-bytes N] [--protect PATTERN]... [--approve PATTERN]...
  *
  *     3: the original directory, 4: the run's upper, 5 (optional): an empty directory to live in,
- *     6 (with --protect): a file for the protected changes (report.h); the patch goes to standard
- * output
+ *     6 (with --protect): a file for the protected changes (report.h); 1: the patch
  *
  * Exit status: 0, also for an empty patch; 1 and an error; 3 where the patch was cut at
  * --max-bytes, between two files.
