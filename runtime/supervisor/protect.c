@@ -135,8 +135,9 @@ static Error *protect_error(const Carrel__V1__ProtectedChanged *changed) {
         if (total > n)
                 snprintf(names + size, sizeof names - size, " and %lu more", total - n);
         error_refuse(&error, EPERM,
-                     "the owner lets it with 'approve: [PATTERN]' in the task, or 'carrel run "
-                     "--approve PATTERN'; 'carrel apply' takes over the rest of it",
+                     "to let a run do that, add 'approve: [PATTERN]' to the task, or --approve "
+                     "PATTERN to "
+                     "'carrel run'; 'carrel apply' leaves it out, unless it is given --approve",
                      "the run changed what '" PROTECT_FIELD "' of its policy protects: %s", names);
         error_field(&error, -EPERM, PROTECT_FIELD);
         return error;

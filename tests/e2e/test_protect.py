@@ -73,7 +73,7 @@ def test_a_green_run_that_changed_ci_ends_failed_and_says_what_to_do(place, run)
     assert error.what == "the run changed what 'filesystem.protect' of its policy protects: '.github/workflows/ci.yml'"
     assert error.field == "filesystem.protect"
     assert "--approve PATTERN" in error.hint and "approve: [PATTERN]" in error.hint
-    for words in ("changed what is protected: .github/workflows/ci.yml", "failed (protected): the run changed", "hint      the owner lets it"):
+    for words in ("changed what is protected: .github/workflows/ci.yml", "failed (protected): the run changed", "hint      to let a run do that"):
         assert words in result.out, result.out
     assert not [event for event in place.journal() if event.HasField("degraded")]
 
