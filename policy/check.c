@@ -89,6 +89,8 @@ int policy_check_fields(const Policy *policy, Error **reterr) {
                                   ELEMENTSOF(policy_optional_numbers), false, reterr);
         if (r == 0 && policy->filesystem)
                 r = filesystem_check(policy->filesystem, reterr);
+        if (r == 0 && policy->filesystem)
+                r = protect_check(policy->filesystem, reterr);
         if (r == 0 && policy->syscalls)
                 r = syscalls_check(policy->syscalls, reterr);
         if (r == 0)

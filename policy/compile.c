@@ -185,6 +185,8 @@ int plan_compile(const Task *task,
         if (r == 0)
                 r = masks_compile(plan, policy, reterr);
         if (r == 0)
+                r = protect_compile(plan, task, policy->filesystem, reterr);
+        if (r == 0)
                 r = plan_compile_lists(plan, task) < 0 ? concern_no_memory(reterr) : 0;
         if (r == 0)
                 r = resources_compile(plan, policy, reterr);

@@ -81,6 +81,12 @@ int filesystem_compile_walls(Plan *plan, const Policy *policy, Error **reterr);
 /* masks.c */
 int masks_compile(Plan *plan, const Policy *policy, Error **reterr);
 
+/* protect.c */
+int protect_check(const Filesystem *filesystem, Error **reterr);
+int protect_check_approve(const Task *task, Error **reterr);
+/** protect_compile() - after filesystem_compile(): without a source there is nothing to protect. */
+int protect_compile(Plan *plan, const Task *task, const Filesystem *filesystem, Error **reterr);
+
 /* syscalls.c */
 int syscalls_check(const Syscalls *syscalls, Error **reterr);
 /** syscalls_compile() - a filter as struct sock_filter[], for PR_SET_SECCOMP; costs about a

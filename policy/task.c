@@ -337,5 +337,7 @@ int task_check(const Task *task, Error **reterr) {
                 r = task_check_lists(task, reterr);
         if (r == 0)
                 r = task_check_labels(task, reterr);
+        if (r == 0)
+                r = protect_check_approve(task, reterr);
         return r < 0 ? r : task_check_timeouts(task, reterr);
 }

@@ -4,7 +4,8 @@
  *      drain     what the spool still holds goes to the journal
  *      stop      processes and control groups, until the kernel has let go of them
  *      patch     if the run changed its source, carrel-patch writes the difference, confined, as an
- * artifact close     the `finished` event, the index; then the layers, the id range and the spool
+ * artifact, and reports what is protected (protect.c)
+ *      close     the `finished` event, the index; then the layers, the id range and the spool
  * are given back
  *
  * Every step can be done again: a supervisor that dies here is followed by one that starts over.
@@ -169,6 +170,7 @@ static int finish_patch_ended(sd_event_source *source, const siginfo_t *info, vo
         }
         if (whole || (info->si_code == CLD_EXITED && info->si_status == FINISH_PATCH_TRUNCATED))
                 finish_store_patch(r);
+        protect_judge(r);
         finish_close(r);
         return 0;
 }
@@ -180,11 +182,12 @@ static int finish_patch_timeout(sd_event_source *source, uint64_t us, void *data
         return 0;
 }
 
-/* carrel-patch's contract: 3 the original, 4 the changes, 5 an empty directory, stdout the patch.
- */
-static _Noreturn void finish_patch_child(const LiveRun *r, int lower, int upper, int output) {
+/* carrel-patch's contract: 3 the original, 4 the changes, 5 an empty directory, 6 the report,
+ * stdout the patch. */
+static _Noreturn void
+finish_patch_child(const LiveRun *r, char **argv, int lower, int upper, int output) {
         const char *path = r->sv->paths.patch;
-        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC), report;
         sigset_t none;
 
         sigemptyset(&none);
@@ -192,24 +195,31 @@ static _Noreturn void finish_patch_child(const LiveRun *r, int lower, int upper,
         lower = fcntl(lower, F_DUPFD_CLOEXEC, 16);
         upper = fcntl(upper, F_DUPFD_CLOEXEC, 16);
         output = fcntl(output, F_DUPFD_CLOEXEC, 16);
+        report = fcntl(r->report_fd, F_DUPFD_CLOEXEC, 16);
         if (dup2(r->sv->empty_fd, 5) < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 ||
-            dup2(null, 2) < 0 || dup2(lower, 3) < 0 || dup2(upper, 4) < 0 ||
-            syscall(SYS_close_range, 6, ~0U, 0) < 0)
+            dup2(null, 2) < 0 || dup2(lower, 3) < 0 || dup2(upper, 4) < 0 || dup2(report, 6) < 0 ||
+            syscall(SYS_close_range, 7, ~0U, 0) < 0)
                 _exit(126);
-        execle(path, "carrel-patch", (char *)NULL, (char *[]){NULL});
+        execve(path, argv, (char *[]){NULL});
         _exit(127);
 }
 
 static int finish_start_patch(LiveRun *r, int lower, int upper, Error **reterr) {
+        _cleanup_free_ char **argv = protect_arguments(r);
         pid_t pid;
         int k;
 
         r->patch_fd = openat(r->run_fd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
         if (r->patch_fd < 0)
                 return error_set(reterr, errno, "cannot make room for the patch");
+        r->report_fd = protect_open_report(reterr);
+        if (r->report_fd < 0)
+                return r->report_fd;
+        if (!argv)
+                return error_set(reterr, ENOMEM, "cannot start carrel-patch");
         pid = fork();
         if (pid == 0)
-                finish_patch_child(r, lower, upper, r->patch_fd);
+                finish_patch_child(r, argv, lower, upper, r->patch_fd);
         if (pid < 0)
                 return error_set(reterr, errno, "cannot start carrel-patch");
         k = sd_event_add_child(r->sv->event, &r->helper_source, pid, WEXITED, finish_patch_ended,
@@ -231,7 +241,7 @@ static bool finish_directory_is_empty(int fd) {
                 closedir(dir);
         else
                 fd_close(copy);
-        return entries < 3; /* . and .. */
+        return dir && entries < 3; /* . and .. */
 }
 
 static void finish_patch(LiveRun *r) {
@@ -240,6 +250,8 @@ static void finish_patch(LiveRun *r) {
 
         upper = openat(r->run_fd, WORKSPACE_LAYERS "/source/upper",
                        O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (upper < 0)
+                protect_judge(r);
         if (upper < 0 || finish_directory_is_empty(upper)) { /* no source, or nothing was written */
                 finish_close(r);
                 return;
@@ -251,6 +263,7 @@ static void finish_patch(LiveRun *r) {
         else if (finish_start_patch(r, lower, upper, &error) == 0)
                 return;
         finish_degraded(r, error);
+        protect_judge(r);
         finish_close(r);
 }
 

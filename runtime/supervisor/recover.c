@@ -24,7 +24,7 @@
 #define RECOVER_MAX_TRIES 200
 #define RECOVER_RETRY_US  (10 * USEC_PER_MSEC)
 
-static int recover_read_plan(int run_fd, Plan **ret_plan, Error **reterr) {
+int recover_read_plan(int run_fd, Plan **ret_plan, Error **reterr) {
         _cleanup_free_ char *data = NULL;
         size_t size;
         int r = file_read_at(run_fd, "plan", RECOVER_MAX_PLAN, &data, &size, reterr);

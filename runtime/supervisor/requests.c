@@ -355,6 +355,7 @@ static int request_changes(Session *s, Request *q, Frame *frame, Error **reterr)
         Carrel__V1__ChangesResponse changes = CARREL__V1__CHANGES_RESPONSE__INIT;
         Response response = CARREL__V1__RESPONSE__INIT;
         _cleanup_close_ int run_fd = -EBADF, lower = -EBADF, upper = -EBADF;
+        _cleanup_message_ Plan *plan = NULL;
         _cleanup_message_ Run *run = NULL;
         struct stat st;
         int r = request_find(s, q->changes->run, &run, reterr);
@@ -378,6 +379,13 @@ static int request_changes(Session *s, Request *q, Frame *frame, Error **reterr)
                        O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (upper < 0 || fstat(upper, &st) < 0)
                 return error_set(reterr, errno, "cannot open the changes of run '%s'", run->id);
+        r = recover_read_plan(run_fd, &plan, reterr);
+        if (r < 0)
+                return r;
+        changes.protect = plan->protect;
+        changes.n_protect = plan->n_protect;
+        changes.approve = plan->approve;
+        changes.n_approve = plan->n_approve;
         changes.source = run->source;
         changes.started_unix_us = run->submitted_unix_us;
         changes.uid = st.st_uid;

@@ -44,6 +44,7 @@ int live_run_new(Supervisor *sv,
                 .shim_pidfd = -EBADF,
                 .spool = {.fd = -EBADF},
                 .patch_fd = -EBADF,
+                .report_fd = -EBADF,
         };
         sv->runs = r;
         *ret_run = r;
@@ -89,6 +90,7 @@ void live_run_free(LiveRun *r) {
         fd_close(r->spool.fd);
         fd_close(r->shim_pidfd);
         fd_close(r->patch_fd);
+        fd_close(r->report_fd);
         fd_close(r->run_fd);
         fd_close(r->lock_fd);
         for (size_t i = 0; i < r->n_feedback_ids; i++)

@@ -174,7 +174,7 @@ struct LiveRun {
         unsigned release_tries;
         sd_event_source *helper_source,
                 *patch_timer; /* the child that works for this run, if any */
-        int patch_fd;
+        int patch_fd, report_fd;
 };
 
 /** live_run_new() - an object for a run directory whose lock the caller holds; consumes all
@@ -208,12 +208,27 @@ void live_run_free(LiveRun *r);
 /** finish_begin() - the shim is gone: clean up, make the patch, write the last event. */
 void finish_begin(LiveRun *r);
 
+/* ---- protect.c ---- */
+
+/** protect_applies() - does the run's policy protect anything of its source? */
+bool protect_applies(const LiveRun *r);
+/** protect_open_report() - a file for carrel-patch's report, LiveRun.report_fd. */
+int protect_open_report(Error **reterr);
+/** protect_arguments() - carrel-patch's: only the list itself is to be freed. NULL: no memory. */
+char **protect_arguments(const LiveRun *r);
+/** protect_judge() - tell what the report says, or that there is none; a green run that changed
+ * what is protected ends as failed. */
+void protect_judge(LiveRun *r);
+
 /* ---- disk.c ---- */
 
 /** disk_watch() - hold the workspace's layers against the plan's limit. */
 int disk_watch(LiveRun *r, Error **reterr);
 
 /* ---- recover.c ---- */
+
+/** recover_read_plan() - a run's plan, as its record has it. */
+int recover_read_plan(int run_fd, Plan **ret_plan, Error **reterr);
 
 /** recover_all() - adopt every run that has not ended and that no other supervisor looks after. */
 int recover_all(Supervisor *sv, Error **reterr);

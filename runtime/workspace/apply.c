@@ -27,7 +27,17 @@
 typedef struct ApplyEntry {
         ChangeItem item; /* its path is owned here */
         char *path;
+        bool kept; /* a directory whose removal is left out */
 } ApplyEntry;
+
+#define APPLY_DEPTH 256 /* of removed directories; changes_walk() ends at half of that */
+
+/* What the run removed at or above the walk's present path: a walk names it before what it held. */
+typedef struct ApplyGone {
+        size_t length; /* of its path, within that of the deepest */
+        size_t entry;
+        bool kept;
+} ApplyGone;
 
 typedef struct Apply {
         int to_fd, upper_fd; /* borrowed */
@@ -38,6 +48,9 @@ typedef struct Apply {
         Error **reterr;
         ApplyEntry *entries;
         size_t n, room;
+        ApplyGone gone[APPLY_DEPTH];
+        size_t n_gone;
+        char gone_path[PATH_MAX];
 } Apply;
 
 typedef struct ApplyPlace {
@@ -67,18 +80,85 @@ static int apply_is_done(Apply *a, const ChangeItem *item) {
         return changes_equal(a->to_fd, a->upper_fd, item->path, &item->lower, &item->upper);
 }
 
-static int apply_collect(const ChangeItem *item, void *data) {
-        Apply *a = data;
-        char *path;
-        int r;
+/* ---- what is protected ------------------------------------------------------------------------
+ */
 
-        if (!a->options->with_git && changes_in_git(item->path)) {
-                a->result.left_out++;
-                return 0;
+static void apply_tell_kept(Apply *a, const char *path) {
+        a->result.kept++;
+        if (a->options->kept)
+                a->options->kept(path, a->options->data);
+}
+
+/* Return: whether something at or above @path was removed that stays in the original. */
+static bool apply_gone_above(Apply *a, const char *path) {
+        bool kept = false;
+
+        while (a->n_gone > 0) {
+                size_t length = a->gone[a->n_gone - 1].length;
+
+                if (strncmp(a->gone_path, path, length) == 0 &&
+                    (path[length] == 0 || path[length] == '/'))
+                        break;
+                a->n_gone--;
         }
-        r = apply_is_done(a, item);
-        if (r != 0)
-                return r < 0 ? error_set(a->reterr, -r, "cannot compare '%s'", item->path) : 0;
+        for (size_t i = 0; i < a->n_gone; i++)
+                kept = kept || a->gone[i].kept;
+        return kept;
+}
+
+static int apply_gone_push(Apply *a, const char *path, size_t entry, bool kept) {
+        size_t length = strlen(path);
+
+        if (a->n_gone == APPLY_DEPTH || length >= sizeof a->gone_path)
+                return error_set(a->reterr, ENAMETOOLONG, "cannot list the changes at '%s'", path);
+        memcpy(a->gone_path, path, length + 1);
+        a->gone[a->n_gone++] = (ApplyGone){.length = length, .entry = entry, .kept = kept};
+        return 0;
+}
+
+/* What stays needs the directories above it. */
+static void apply_gone_keep(Apply *a) {
+        for (size_t i = a->n_gone; i-- > 0 && !a->gone[i].kept;) {
+                a->gone[i].kept = true;
+                a->entries[a->gone[i].entry].kept = true;
+        }
+}
+
+/* Return: 1 where the change is left out, 0, -errno. */
+static int apply_keep(Apply *a, const ChangeItem *item) {
+        bool above = apply_gone_above(a, item->path);
+
+        if (!protect_concerns(&a->options->protected, item) && !(above && !item->has_lower))
+                return 0;
+        apply_tell_kept(a, item->path);
+        if (!item->has_lower)
+                return 1;
+        apply_gone_keep(a);
+        if (!apply_deletes(item))
+                return 1;
+        return apply_gone_push(a, item->path, 0, true) < 0 ? -ENAMETOOLONG : 1;
+}
+
+static void apply_drop_kept(Apply *a) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < a->n; i++) {
+                if (!a->entries[i].kept) {
+                        a->entries[n++] = a->entries[i];
+                        continue;
+                }
+                apply_tell_kept(a, a->entries[i].path);
+                free(a->entries[i].path);
+        }
+        a->n = n;
+}
+
+/* ---- collecting and checking -------------------------------------------------------------------
+ */
+
+static int apply_add(Apply *a, const ChangeItem *item) {
+        char *path;
+
         if (a->n == a->room) {
                 size_t room = a->room ? a->room * 2 : 64;
                 ApplyEntry *more = reallocarray(a->entries, room, sizeof *more);
@@ -93,7 +173,24 @@ static int apply_collect(const ChangeItem *item, void *data) {
                 return error_set(a->reterr, ENOMEM, "cannot list the changes");
         a->entries[a->n] = (ApplyEntry){.item = *item, .path = path};
         a->entries[a->n++].item.path = path;
-        return 0;
+        return apply_deletes(item) ? apply_gone_push(a, path, a->n - 1, false) : 0;
+}
+
+static int apply_collect(const ChangeItem *item, void *data) {
+        Apply *a = data;
+        int r;
+
+        if (!a->options->with_git && changes_in_git(item->path)) {
+                a->result.left_out++;
+                return 0;
+        }
+        r = apply_keep(a, item);
+        if (r != 0)
+                return MIN_OF(r, 0);
+        r = apply_is_done(a, item);
+        if (r != 0)
+                return r < 0 ? error_set(a->reterr, -r, "cannot compare '%s'", item->path) : 0;
+        return apply_add(a, item);
 }
 
 static uint64_t apply_ctime_us(const struct stat *st) {
@@ -407,6 +504,7 @@ static int apply_run(Apply *a) {
         r = changes_walk(a->to_fd, a->upper_fd, apply_collect, a, a->reterr);
         if (r < 0)
                 return r;
+        apply_drop_kept(a);
         a->result.applied = a->n;
         r = apply_check_all(a);
         if (r < 0) {

@@ -9,24 +9,31 @@
  * unless what is there already equals what the run made (then nothing is to be done: apply twice is
  * apply once).
  *
+ * A protected change is left out, with what cannot be without it: the removal of a directory that
+ * holds such a path, and what would stand in its place.
+ *
  * Trust: the run's files are hostile. No link is followed on either side; device nodes, sockets and
  * FIFOs are refused; set-user-id and set-group-id bits are dropped; names are data, never parsed.
  */
 #pragma once
 
-#include "workspace/changes.h"
+#include "workspace/protect.h"
 
 typedef struct ApplyResult {
         size_t applied; /* changes made, or to be made where only checked */
         size_t conflicts;
         size_t left_out; /* changes below .git, where these were not asked for */
+        size_t kept;     /* changes that are protected, and directories that stay with them */
 } ApplyResult;
 
 typedef struct ApplyOptions {
         uint64_t started_unix_us; /* when the run began to see the original */
+        PatternSet protected;     /* what is left out, and stays as it is in the original */
         bool check_only;
         bool with_git; /* also what is git's own: its hooks and configuration can run programs here
                         */
+        /* Called for each change that is left out as protected; may be NULL. */
+        void (*kept)(const char *path, void *data);
         /* Called for each conflict with the path and the reason; may be NULL. */
         void (*conflict)(const char *path, const char *why, void *data);
         /* Called for each change applied (or to be applied); may be NULL. */

@@ -179,6 +179,40 @@ static int build_pts(Build *b, Error **reterr) {
         return fd < 0 ? fd : mount_attach(fd, b->root_fd, "/dev/pts", reterr);
 }
 
+/*
+ * A directory of the source over itself, read-only. A source that does not have it, or has a link
+ * in its place, stays as it is: what the run makes there is seen when it has ended.
+ */
+static int build_read_only(int source_fd, const char *path, Error **reterr) {
+        _cleanup_close_ int fd = path_open_beneath(source_fd, path, O_PATH | O_DIRECTORY, 0),
+                            tree = -EBADF;
+        int r;
+
+        if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
+                return 0;
+        if (fd < 0)
+                return error_set(reterr, -fd, "cannot protect '%s'", path);
+        /* Executable, or git could not run the hooks that are there. */
+        tree = mount_clone_tree(fd, -EBADF, (MountFlags){.executable = true}, path, reterr);
+        r = tree < 0 ? tree : mount_attach_at(tree, fd, reterr);
+        return r < 0 ? error_wrap(reterr, r, "cannot protect '%s'", path) : 0;
+}
+
+static int build_read_only_all(const Build *b, Error **reterr) {
+        const Plan *plan = b->spec->plan;
+        _cleanup_close_ int fd = -EBADF;
+        int r = 0;
+
+        if (plan->n_read_only == 0)
+                return 0;
+        fd = path_open_in_root(b->root_fd, plan->target, O_PATH | O_DIRECTORY, reterr);
+        if (fd < 0)
+                return fd;
+        for (size_t i = 0; i < plan->n_read_only && r == 0; i++)
+                r = build_read_only(fd, plan->read_only[i], reterr);
+        return r;
+}
+
 int build_places(Build *b, Error **reterr) {
         const Plan *plan = b->spec->plan;
         size_t next = 1; /* the first source is the root's */
@@ -190,6 +224,8 @@ int build_places(Build *b, Error **reterr) {
 
                 if (r == 0 && m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_DEV)
                         r = build_pts(b, reterr);
+                if (r == 0 && m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_SOURCE)
+                        r = build_read_only_all(b, reterr);
                 if (r < 0)
                         return r;
         }

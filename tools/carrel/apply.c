@@ -17,6 +17,7 @@
 typedef struct ApplyValues {
         CliCommon common;
         const char *to;
+        OptionList approve;
         bool check, git, json;
 } ApplyValues;
 
@@ -35,6 +36,13 @@ static const Option apply_options[] = {
                    "git",
                    NULL,
                    "also what changed below .git: hooks and configuration that git will run here"),
+        CLI_OPTION(ApplyValues,
+                   approve,
+                   0,
+                   OPTION_LIST,
+                   "approve",
+                   "PATTERN",
+                   "also protected paths that it matches; again for more"),
         CLI_OPTION(ApplyValues,
                    to,
                    0,
@@ -56,6 +64,12 @@ static void apply_say_conflict(const char *path, const char *why, void *data) {
         escape_word(stderr, path);
         fputs(": ", stderr);
         escape_word(stderr, why);
+        fputc('\n', stderr);
+}
+
+static void apply_say_kept(const char *path, void *data) {
+        fputs("protected: ", stderr);
+        escape_word(stderr, path);
         fputc('\n', stderr);
 }
 
@@ -88,15 +102,60 @@ static int apply_open_target(const ApplyValues *v, const Trees *trees, Error **r
         return error_hint(reterr, r, "name the directory with --to");
 }
 
+/* What the run's owner approved, and what whoever applies does. */
+static int apply_approve(const ApplyValues *v,
+                         const Trees *trees,
+                         char ***ret_approve,
+                         PatternSet *ret_protected,
+                         Error **reterr) {
+        const PatternSet *p = &trees->protected;
+        char **approve = calloc(p->n_exclude + v->approve.n + 1, sizeof *approve);
+
+        *ret_approve = approve;
+        if (!approve)
+                return error_set(reterr, ENOMEM, "cannot list what is approved");
+        *ret_protected = (PatternSet){p->include, p->n_include, approve, p->n_exclude};
+        for (size_t i = 0; i < p->n_exclude; i++)
+                approve[i] = p->exclude[i];
+        for (size_t i = 0; i < v->approve.n; i++) {
+                int r = pattern_check(v->approve.items[i], reterr);
+
+                if (r < 0)
+                        return error_wrap(reterr, r, "--approve");
+                approve[ret_protected->n_exclude++] = cli_borrow(v->approve.items[i]);
+        }
+        return 0;
+}
+
+static void apply_say_rest(const ApplyResult *result) {
+        if (result->conflicts > 0)
+                fputs("  hint: nothing was written; move what conflicts away, or apply elsewhere "
+                      "with --to\n",
+                      stderr);
+        if (result->left_out > 0)
+                fprintf(stderr,
+                        "%zu changes below .git left out: they could run programs here\n"
+                        "  hint: look at them with 'carrel diff --stat', then apply with --git\n",
+                        result->left_out);
+        if (result->kept > 0)
+                fprintf(stderr,
+                        "%zu protected change%s left out: nobody approved %s\n"
+                        "  hint: look at 'carrel diff', then apply with --approve PATTERN\n",
+                        result->kept, result->kept == 1 ? "" : "s",
+                        result->kept == 1 ? "it" : "them");
+}
+
 static int apply_run(const void *values, const Operands *operands, Error **reterr) {
         ApplyValues v = *(const ApplyValues *)values;
         _cleanup_(trees_done) Trees trees = {.lower_fd = -EBADF, .upper_fd = -EBADF};
         _cleanup_client_ Client *c = NULL;
         _cleanup_close_ int to_fd = -EBADF;
+        _cleanup_free_ char **approve = NULL;
         _cleanup_error_ Error *e = NULL;
         ApplyOptions options = {
                 .check_only = v.check,
                 .with_git = v.git,
+                .kept = apply_say_kept,
                 .conflict = apply_say_conflict,
                 .applied = apply_say_applied,
                 .data = &v,
@@ -108,6 +167,9 @@ static int apply_run(const void *values, const Operands *operands, Error **reter
         if (r < 0)
                 return r;
         r = trees_open(c, operands->items[0], &trees, reterr);
+        if (r < 0)
+                return r;
+        r = apply_approve(&v, &trees, &approve, &options.protected, reterr);
         if (r < 0)
                 return r;
         to_fd = apply_open_target(&v, &trees, reterr);
@@ -124,25 +186,18 @@ static int apply_run(const void *values, const Operands *operands, Error **reter
                 v.check ? "%zu changes could be applied, %zu conflict\n"
                         : "%zu changes applied, %zu conflict\n",
                 result.applied, result.conflicts);
-        if (result.conflicts > 0)
-                fputs("  hint: nothing was written; move what conflicts away, or apply elsewhere "
-                      "with --to\n",
-                      stderr);
-        if (result.left_out > 0)
-                fprintf(stderr,
-                        "%zu changes below .git left out: they could run programs here\n"
-                        "  hint: look at them with 'carrel diff --stat', then apply with --git\n",
-                        result.left_out);
+        apply_say_rest(&result);
         r = cli_flush(reterr);
-        return r < 0 ? r : result.conflicts > 0 ? STATUS_FAILED : 0;
+        return r < 0 ? r : result.conflicts + result.kept > 0 ? STATUS_FAILED : 0;
 }
 
 const Command command_apply = {
         .name = "apply",
-        .synopsis = "[--check] [--git] [--to DIR] [--json] RUN",
+        .synopsis = "[--check] [--git] [--approve PATTERN] [--to DIR] [--json] RUN",
         .summary = "Put a run's changes into the original directory",
         .details = "First every change is held against the original; where one conflicts, nothing "
-                   "is written.\n" CLI_RUN_HINT ".",
+                   "is written.\nWhat the run's policy protects is left out where "
+                   "nobody approved it.\n" CLI_RUN_HINT ".",
         .options = {apply_options, ELEMENTSOF(apply_options)},
         .values_size = sizeof(ApplyValues),
         .min_operands = 1,

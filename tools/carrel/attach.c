@@ -215,6 +215,7 @@ static bool attach_must_explain(const Outcome *o, int status) {
         case CARREL__V1__REASON__REASON_TIMEOUT:
         case CARREL__V1__REASON__REASON_OUT_OF_MEMORY:
         case CARREL__V1__REASON__REASON_DISK_FULL:
+        case CARREL__V1__REASON__REASON_PROTECTED:
                 return true;
         default:
                 return status >= STATUS_TIMEOUT && status <= STATUS_NOT_FOUND && !o->exit_status;

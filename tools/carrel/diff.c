@@ -11,7 +11,7 @@
 #include "carrel/cli.h"
 #include "carrel/escape.h"
 #include "carrel/trees.h"
-#include "workspace/changes.h"
+#include "workspace/protect.h"
 
 #define DIFF_PATCH     "workspace.patch"
 #define DIFF_MAX_PATCH (64 * MIB) /* for a terminal, where it is escaped in memory */
@@ -23,7 +23,9 @@ typedef struct DiffValues {
 
 typedef struct DiffPrinter {
         const DiffValues *values;
+        const PatternSet *protected;
         size_t n[4]; /* by ChangeKind */
+        size_t n_protected;
         Error **reterr;
 } DiffPrinter;
 
@@ -47,22 +49,33 @@ static int diff_use(const ChangeItem *item, void *data) {
         DiffPrinter *p = data;
         size_t kind = (size_t)item->kind < ELEMENTSOF(letters) ? (size_t)item->kind : 0;
 
+        bool protected = protect_concerns(p->protected, item);
+
         p->n[kind]++;
+        p->n_protected += protected;
         if (p->values->json) {
                 change.kind = item->kind;
                 change.path = cli_borrow(item->path);
+                change.protected_ = protected;
                 return cli_print_json(&change.base, p->reterr);
         }
         if (p->values->stat)
                 printf("%c ", letters[kind]);
         escape_word(stdout, item->path);
-        fputc('\n', stdout);
+        fputs(p->values->stat && protected ? " (protected)\n" : "\n", stdout);
         return 0;
+}
+
+static void diff_print_counts(const DiffPrinter *p) {
+        printf("%zu added, %zu modified, %zu deleted", p->n[1], p->n[2], p->n[3]);
+        if (p->n_protected > 0)
+                printf(", %zu of them protected", p->n_protected);
+        putchar('\n');
 }
 
 static int diff_list(Client *c, const DiffValues *v, const char *run, Error **reterr) {
         _cleanup_(trees_done) Trees trees = {.lower_fd = -EBADF, .upper_fd = -EBADF};
-        DiffPrinter p = {.values = v, .reterr = reterr};
+        DiffPrinter p = {.values = v, .protected = &trees.protected, .reterr = reterr};
         int r;
 
         r = trees_open(c, run, &trees, reterr);
@@ -72,7 +85,7 @@ static int diff_list(Client *c, const DiffValues *v, const char *run, Error **re
         if (r < 0)
                 return r;
         if (v->stat && !v->json)
-                printf("%zu added, %zu modified, %zu deleted\n", p.n[1], p.n[2], p.n[3]);
+                diff_print_counts(&p);
         return cli_flush(reterr);
 }
 

@@ -204,6 +204,18 @@ static void render_adopted(FILE *to, const Event *e) {
         fprintf(to, "taken over by supervisor %u", e->adopted->supervisor_pid);
 }
 
+static void render_protected_changed(FILE *to, const Event *e) {
+        const Carrel__V1__ProtectedChanged *p = e->protected_changed;
+
+        fputs("changed what is protected: ", to);
+        for (size_t i = 0; i < p->n_paths; i++) {
+                fputs(i ? ", " : "", to);
+                escape_word(to, p->paths[i]);
+        }
+        if (p->more > 0)
+                fprintf(to, " and %" PRIu64 " more", p->more);
+}
+
 static void render_finished(FILE *to, const Event *e) {
         if (e->finished->outcome)
                 render_outcome(to, e->finished->outcome);
@@ -233,6 +245,7 @@ static const struct {
         {CARREL__V1__EVENT__BODY_STATUS_REPORTED, true, render_status_reported},
         {CARREL__V1__EVENT__BODY_DEGRADED, true, render_degraded},
         {CARREL__V1__EVENT__BODY_ADOPTED, true, render_adopted},
+        {CARREL__V1__EVENT__BODY_PROTECTED_CHANGED, true, render_protected_changed},
         {CARREL__V1__EVENT__BODY_FINISHED, false, render_finished},
 };
 

@@ -10,6 +10,7 @@ typedef struct RunValues {
         uint64_t timeout_us;
         OptionList environment; /* NAME=VALUE */
         OptionList grants;      /* NAME=FILE */
+        OptionList approve;     /* PATTERN */
         bool json, quiet, detach, tty, no_tty;
 } RunValues;
 

@@ -231,6 +231,15 @@ static int submission_add_grant(Submission *s, const char *text, Error **reterr)
         return submission_no_memory(reterr);
 }
 
+static int submission_add_approval(Task *task, const char *pattern, Error **reterr) {
+        char *copy = strdup(pattern);
+
+        if (copy && message_append(&task->approve, &task->n_approve, copy) >= 0)
+                return 0;
+        free(copy);
+        return submission_no_memory(reterr);
+}
+
 /* The options that both kinds of run have. */
 static int submission_override(Submission *s, const RunValues *v, Error **reterr) {
         Task *task = s->task;
@@ -249,6 +258,8 @@ static int submission_override(Submission *s, const RunValues *v, Error **reterr
                 r = submission_add_environment(task, v->environment.items[i], reterr);
         for (size_t i = 0; r >= 0 && i < v->grants.n; i++)
                 r = submission_add_grant(s, v->grants.items[i], reterr);
+        for (size_t i = 0; r >= 0 && i < v->approve.n; i++)
+                r = submission_add_approval(task, v->approve.items[i], reterr);
         if (r < 0 || !v->source)
                 return r;
         r = submission_ensure(&task->source, &carrel__v1__source__descriptor, reterr);

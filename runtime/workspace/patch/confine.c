@@ -17,13 +17,14 @@
 #define CONFINE_MEMORY (2 * GIB)
 #define CONFINE_FILES  64
 
-/* For the reading of trees, and for libc's memory and end. */
+/* For the reading of trees, and for libc's memory and end; its qsort(3) asks for the size of the
+ * memory (sysinfo) once there are more than 128 names to sort. */
 static const int confine_always[] = {
-        SCMP_SYS(brk),          SCMP_SYS(clock_gettime), SCMP_SYS(close),  SCMP_SYS(exit_group),
-        SCMP_SYS(fcntl),        SCMP_SYS(fstat),         SCMP_SYS(futex),  SCMP_SYS(getdents64),
-        SCMP_SYS(getrandom),    SCMP_SYS(lseek),         SCMP_SYS(mremap), SCMP_SYS(munmap),
-        SCMP_SYS(newfstatat),   SCMP_SYS(openat2),       SCMP_SYS(read),   SCMP_SYS(readlinkat),
-        SCMP_SYS(rt_sigreturn), SCMP_SYS(statx),         SCMP_SYS(write),
+        SCMP_SYS(brk),          SCMP_SYS(clock_gettime), SCMP_SYS(close),   SCMP_SYS(exit_group),
+        SCMP_SYS(fcntl),        SCMP_SYS(fstat),         SCMP_SYS(futex),   SCMP_SYS(getdents64),
+        SCMP_SYS(getrandom),    SCMP_SYS(lseek),         SCMP_SYS(mremap),  SCMP_SYS(munmap),
+        SCMP_SYS(newfstatat),   SCMP_SYS(openat2),       SCMP_SYS(read),    SCMP_SYS(readlinkat),
+        SCMP_SYS(rt_sigreturn), SCMP_SYS(statx),         SCMP_SYS(sysinfo), SCMP_SYS(write),
 };
 
 /* For the walk, and for the second step itself. */

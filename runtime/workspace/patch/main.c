@@ -1,14 +1,17 @@
 /*
  * carrel-patch: a run's changes as a patch for git apply
  *
- *     carrel-patch [--max-bytes N]    3: the original directory, 4: the run's upper, 5 (optional):
- * an empty directory to live in; the patch goes to standard output
+ *     carrel-patch [--max-bytes N] [--protect PATTERN]... [--approve PATTERN]...
+ *
+ *     3: the original directory, 4: the run's upper, 5 (optional): an empty directory to live in,
+ *     6 (with --protect): a file for the protected changes (report.h); 1: the patch
  *
  * Exit status: 0, also for an empty patch; 1 and an error; 3 where the patch was cut at
  * --max-bytes, between two files.
  *
- * Model:      the list of changes first, then one file after the other, whole in memory on both
- * sides. Left out:   what git keeps no track of (directories, special files), what it refuses
+ * Model:      the list of changes first, with the report of those that are protected, then one file
+ * after the other, whole in memory on both sides. Left out:   what git keeps no track of
+ * (directories, special files), what it refuses
  * (".git" at any depth), and files larger than 8 MiB. Each is said on standard error. Trust:
  * everything it reads is an agent's. It confines itself before (confine.h), reads no configuration,
  * opens no repository and runs no program.
@@ -24,12 +27,14 @@
 #include "base/fd.h"
 #include "confine.h"
 #include "entry.h"
+#include "report.h"
 #include "workspace/changes.h"
 
-#define PATCH_PROGRAM  "carrel-patch"
-#define PATCH_LOWER_FD 3
-#define PATCH_UPPER_FD 4
-#define PATCH_ROOT_FD  5
+#define PATCH_PROGRAM   "carrel-patch"
+#define PATCH_LOWER_FD  3
+#define PATCH_UPPER_FD  4
+#define PATCH_ROOT_FD   5
+#define PATCH_REPORT_FD 6
 
 #define PATCH_MAX_BYTES (64 * MIB)
 #define PATCH_MAX_FILE  (8 * MIB)
@@ -47,12 +52,18 @@ typedef struct Patch {
         size_t n, room;
         uint64_t max_bytes, written;
         size_t in_git, special, large;
+        char **protect, **approve; /* of argv; room for all of it */
+        size_t n_protect, n_approve;
+        Report report;
 } Patch;
 
 static void patch_done(Patch *p) {
         while (p->n > 0)
                 free(p->items[--p->n].path);
         free(p->items);
+        free(p->protect);
+        free(p->approve);
+        report_done(&p->report);
 }
 
 static bool patch_is_special(mode_t mode) {
@@ -83,6 +94,8 @@ static int patch_collect(const ChangeItem *item, void *data) {
         mode_t upper = item->has_upper ? item->upper.st_mode : 0;
         Patch *p = data;
 
+        if (report_note(&p->report, item) < 0)
+                return -ENOMEM;
         if (S_ISDIR(lower) || S_ISDIR(upper))
                 return 0;
         /* git apply refuses such a path, and with it the whole patch. */
@@ -233,14 +246,14 @@ static int patch_check_directory(int fd, const char *what, Error **reterr) {
         return 0;
 }
 
-static int patch_prepare(Error **reterr) {
+static int patch_prepare(const Patch *p, Error **reterr) {
         int root_fd = fcntl(PATCH_ROOT_FD, F_GETFD) < 0 ? -EBADF : PATCH_ROOT_FD;
-        int r;
+        int first = p->n_protect > 0 ? PATCH_REPORT_FD + 1 : PATCH_REPORT_FD, r;
 
         r = patch_check_directory(PATCH_LOWER_FD, "original", reterr);
         if (r == 0)
                 r = patch_check_directory(PATCH_UPPER_FD, "upper", reterr);
-        if (r == 0 && close_range(PATCH_ROOT_FD + 1, ~0U, 0) < 0)
+        if (r == 0 && close_range((unsigned)first, ~0U, 0) < 0)
                 r = error_set(reterr, errno, "cannot close the descriptors that are not its own");
         if (r == 0)
                 r = patch_start_git(reterr);
@@ -250,30 +263,65 @@ static int patch_prepare(Error **reterr) {
 static int patch_run(Patch *p, Error **reterr) {
         int r;
 
-        r = patch_prepare(reterr);
+        r = patch_prepare(p, reterr);
         if (r < 0)
                 return r;
         r = changes_walk(PATCH_LOWER_FD, PATCH_UPPER_FD, patch_collect, p, reterr);
         if (r < 0)
                 return error_wrap(reterr, r, "cannot list the changes");
-        r = confine_to_bytes(reterr);
+        if (p->n_protect > 0)
+                r = report_write(&p->report, PATCH_REPORT_FD, reterr);
+        if (r == 0)
+                r = confine_to_bytes(reterr);
         return r < 0 ? r : patch_write(p, reterr);
 }
 
-static int patch_options(int argc, char **argv, Patch *p, Error **reterr) {
-        static const char usage[] = "the only option is '--max-bytes N'";
+static int patch_option_bytes(Patch *p, char *value, Error **reterr) {
         char *end = NULL;
 
-        if (argc == 1)
-                return 0;
-        if (argc != 3 || strcmp(argv[1], "--max-bytes") != 0)
-                return error_refuse(reterr, EINVAL, usage, "unknown arguments from '%s' on",
-                                    argv[1]);
         errno = 0;
-        p->max_bytes = strtoull(argv[2], &end, 10);
-        if (errno || end == argv[2] || *end || *argv[2] == '-')
-                return error_refuse(reterr, EINVAL, usage, "'%s' is no number of bytes", argv[2]);
+        p->max_bytes = strtoull(value, &end, 10);
+        if (errno || end == value || *end || *value == '-')
+                return error_refuse(reterr, EINVAL, "write it in digits",
+                                    "'%s' is no number of bytes", value);
         return 0;
+}
+
+static int patch_option_protect(Patch *p, char *value, Error **reterr) {
+        p->protect[p->n_protect++] = value;
+        return pattern_check(value + (*value == '!'), reterr);
+}
+
+static int patch_option_approve(Patch *p, char *value, Error **reterr) {
+        p->approve[p->n_approve++] = value;
+        return pattern_check(value, reterr);
+}
+
+static const struct {
+        const char *name;
+        int (*take)(Patch *p, char *value, Error **reterr);
+} patch_option_table[] = {
+        {"--max-bytes", patch_option_bytes},
+        {"--protect", patch_option_protect},
+        {"--approve", patch_option_approve},
+};
+
+static int patch_option(Patch *p, const char *name, char *value, Error **reterr) {
+        for (size_t i = 0; value && i < ELEMENTSOF(patch_option_table); i++)
+                if (strcmp(name, patch_option_table[i].name) == 0)
+                        return patch_option_table[i].take(p, value, reterr);
+        return error_refuse(reterr, EINVAL,
+                            "there are '--max-bytes N', '--protect PATTERN', '--approve PATTERN'",
+                            "unknown arguments from '%s' on", name);
+}
+
+static int patch_options(int argc, char **argv, Patch *p, Error **reterr) {
+        int r = 0;
+
+        for (int i = 1; i < argc && r == 0; i += 2)
+                r = patch_option(p, argv[i], argv[i + 1], reterr);
+        p->report.protected = (PatternSet){p->protect, p->n_protect, p->approve, p->n_approve};
+        return r;
 }
 
 int main(int argc, char **argv) {
@@ -281,7 +329,10 @@ int main(int argc, char **argv) {
         _cleanup_error_ Error *e = NULL;
         int r;
 
-        r = patch_options(argc, argv, &p, &e);
+        p.protect = calloc((size_t)argc, sizeof *p.protect);
+        p.approve = calloc((size_t)argc, sizeof *p.approve);
+        r = p.protect && p.approve ? patch_options(argc, argv, &p, &e)
+                                   : error_set(&e, ENOMEM, "cannot read the arguments");
         if (r == 0)
                 r = patch_run(&p, &e);
         if (r < 0) {

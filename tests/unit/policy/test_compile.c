@@ -207,6 +207,43 @@ static void mounts_stand_in_their_order(void **state) {
         assert_string_equal(p->source, "/srv/code");
 }
 
+static size_t read_only_of(const char *task, const char *protect, const char *first) {
+        _cleanup_free_ char *policy = NULL, *whole = NULL;
+        _cleanup_message_ Plan *p = NULL;
+
+        assert_true(asprintf(&policy, "{filesystem: {protect: ['!**/.git/hooks/**', %s]}}",
+                             protect) > 0);
+        assert_true(asprintf(&whole, TASK(", source: {directory: /srv/code}%s"), task) > 0);
+        p = plan_of(whole, policy);
+        if (first)
+                assert_string_equal(p->read_only[0], first);
+        return p->n_read_only;
+}
+
+/* Any other may differ between two branches, and a checkout has to write it. */
+static void only_directories_below_git_become_read_only(void **state) {
+        assert_int_equal(read_only_of("", ".github/**, .vscode, .git, '**/.git/**'", NULL), 0);
+        assert_int_equal(read_only_of("", ".git/info, '**/.git/info/**'", ".git/info"), 1);
+        assert_int_equal(read_only_of("", "sub/.GIT/a/b", "sub/.GIT/a/b"), 1);
+        assert_int_equal(read_only_of("", ".git/info/exc*", NULL), 0);
+        assert_int_equal(read_only_of("", ".git/info, '!.git/info/**'", NULL), 0);
+        assert_int_equal(read_only_of(", approve: [.git/info]", ".git/info", NULL), 0);
+        assert_int_equal(read_only_of(", approve: [.git/info/x]", ".git/info", NULL), 0);
+        assert_int_equal(read_only_of(", approve: [src]", ".git/info", ".git/info"), 1);
+}
+
+static void a_plan_without_a_source_protects_nothing(void **state) {
+        _cleanup_message_ Plan *bare = plan_of(TASK(", approve: [x]"), "{}");
+        _cleanup_message_ Plan *p =
+                plan_of(TASK(", source: {directory: /srv/code}, approve: [x]"), "{}");
+
+        assert_int_equal(bare->n_protect + bare->n_approve + bare->n_read_only, 0);
+        assert_true(p->n_protect > 10);
+        assert_string_equal(p->approve[0], "x");
+        assert_int_equal(p->n_read_only, 1);
+        assert_string_equal(p->read_only[0], ".git/hooks");
+}
+
 static void without_a_source_nothing_is_mounted_there(void **state) {
         _cleanup_message_ Plan *p = plan_of(TASK(""), "{}");
 
@@ -310,6 +347,10 @@ static const Refusal refusals[] = {
          "'/etc/shadow' is not a path below the source directory", "artifacts[0].path"},
         {TASK(", artifacts: [{path: a/x}, {path: b/x}]"), "the name 'x' stands twice",
          "artifacts[1].name"},
+        {TASK(", approve: [.github/**, ../x]"), "pattern '../x' has a part that is '.' or '..'",
+         "approve[1]"},
+        {TASK(", approve: ['!x']"), "'!x' is an exception, which an approval has not",
+         "approve[0]"},
         {TASK(", labels: {k: \"a\\tb\"}"), "label 'k' is too long or not one line", "labels"},
 };
 
@@ -412,6 +453,8 @@ int main(void) {
                 cmocka_unit_test(nothing_is_executed_where_the_policy_says_so),
                 cmocka_unit_test(landlock_lets_write_what_is_meant_to_be_written),
                 cmocka_unit_test(mounts_stand_in_their_order),
+                cmocka_unit_test(only_directories_below_git_become_read_only),
+                cmocka_unit_test(a_plan_without_a_source_protects_nothing),
                 cmocka_unit_test(without_a_source_nothing_is_mounted_there),
                 cmocka_unit_test(the_environment_is_layered_and_sorted),
                 cmocka_unit_test(a_check_hears_of_no_credential_of_an_attempt),

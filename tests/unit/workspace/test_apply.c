@@ -9,7 +9,7 @@
 #include "trees.h"
 
 typedef struct Told {
-        char applied[1024], conflicts[1024];
+        char applied[1024], conflicts[1024], kept[1024];
         ApplyResult result;
         Error *err;
 } Told;
@@ -27,6 +27,13 @@ static void tell_conflict(const char *path, const char *why, void *data) {
         size_t n = strlen(told->conflicts);
 
         snprintf(told->conflicts + n, sizeof told->conflicts - n, "%s: %s\n", path, why);
+}
+
+static void tell_kept(const char *path, void *data) {
+        Told *told = data;
+        size_t n = strlen(told->kept);
+
+        snprintf(told->kept + n, sizeof told->kept - n, "%s\n", path);
 }
 
 static void told_done(Told *told) {
@@ -397,12 +404,101 @@ static void what_appears_meanwhile_is_not_overwritten(void **state) {
         assert_text(t->lower, "b", "theirs");
 }
 
+/* Applies all but what is protected, and what is approved again. Twice is as once. */
+static void apply_keeping(Trees *t, const char *approve, const char *applied, const char *kept) {
+        char ci[] = ".github/**", vscode[] = "**/.vscode/**", file[] = "Jenkinsfile", approved[64];
+        char *protect[] = {ci, vscode, file}, *approvals[] = {approved};
+        _cleanup_told_ Told told = {}, again = {};
+        ApplyOptions options = {
+                .started_unix_us = started_now(),
+                .protected = {protect, ELEMENTSOF(protect), approvals, approve ? 1 : 0},
+                .applied = tell_applied,
+                .conflict = tell_conflict,
+                .kept = tell_kept,
+                .data = &told,
+        };
+
+        snprintf(approved, sizeof approved, "%s", approve ?: "");
+        if (apply_changes(t->lower, t->upper, &options, &told.result, &told.err) < 0)
+                fail_msg("%s", told.err->what);
+        assert_string_equal(told.applied, applied);
+        assert_string_equal(told.kept, kept);
+        options.data = &again;
+        assert_int_equal(apply_changes(t->lower, t->upper, &options, &again.result, NULL), 0);
+        assert_string_equal(again.applied, "");
+        assert_string_equal(again.kept, kept);
+        assert_int_equal(again.result.kept, told.result.kept);
+}
+
+static void edit_ci(int dir) {
+        put(dir, ".github/ci.yml", "new\n", 0644);
+        put(dir, ".github/more.yml", "new\n", 0644);
+        make_dir(dir, ".vscode", 0755);
+        put(dir, ".vscode/tasks.json", "new\n", 0644);
+        put(dir, "src", "new\n", 0644);
+}
+
+static void protected_changes_are_left_out_unless_approved(void **state) {
+        Trees *t = *state;
+
+        make_dir(t->lower, ".github", 0755);
+        put(t->lower, ".github/ci.yml", "old\n", 0644);
+        put(t->lower, "src", "old\n", 0644);
+        in_overlay(t, edit_ci);
+        apply_keeping(t, NULL, "A .vscode\nM src\n",
+                      ".github/ci.yml\n.github/more.yml\n.vscode/tasks.json\n");
+        assert_text(t->lower, ".github/ci.yml", "old\n");
+        apply_keeping(t, ".github/ci.yml", "M .github/ci.yml\n",
+                      ".github/more.yml\n.vscode/tasks.json\n");
+        assert_text(t->lower, ".github/ci.yml", "new\n");
+        assert_false(exists(t->lower, ".github/more.yml"));
+}
+
+static void edit_away(int dir) {
+        assert_int_equal(fchdir(dir), 0);
+        assert_int_equal(system("rm -r sub && touch sub && rm -r .github other && "
+                                "ln -s /elsewhere .github && rm Jenkinsfile && "
+                                "mkdir Jenkinsfile && touch Jenkinsfile/x"),
+                         0);
+}
+
+static void what_holds_a_protected_path_stays_with_it(void **state) {
+        Trees *t = *state;
+
+        make_dir(t->lower, "sub", 0755);
+        make_dir(t->lower, "sub/deep", 0755);
+        make_dir(t->lower, "sub/deep/.vscode", 0755);
+        put(t->lower, "sub/deep/.vscode/tasks.json", "old\n", 0644);
+        put(t->lower, "sub/deep/file", "old\n", 0644);
+        make_dir(t->lower, "sub/gone", 0755);
+        make_dir(t->lower, ".github", 0755);
+        put(t->lower, ".github/ci.yml", "old\n", 0644);
+        make_dir(t->lower, "other", 0755);
+        put(t->lower, "Jenkinsfile", "old\n", 0644);
+        in_overlay(t, edit_away);
+        apply_keeping(t, NULL, "D sub/gone\nD sub/deep/file\nD other\n",
+                      ".github/ci.yml\n.github\nJenkinsfile\nJenkinsfile\nJenkinsfile/x\n"
+                      "sub/deep/.vscode/tasks.json\nsub\n.github\nsub\nsub/deep\n"
+                      "sub/deep/.vscode\n");
+        assert_text(t->lower, "sub/deep/.vscode/tasks.json", "old\n");
+        assert_text(t->lower, "Jenkinsfile", "old\n");
+        assert_false(exists(t->lower, "sub/deep/file"));
+        apply_keeping(t, "**",
+                      "D sub/deep/.vscode/tasks.json\nD sub/deep/.vscode\nD sub/deep\n"
+                      "D sub\nD Jenkinsfile\nD .github/ci.yml\nD .github\nA .github\n"
+                      "A Jenkinsfile\nA Jenkinsfile/x\nA sub\n",
+                      "");
+        assert_true(S_ISLNK(mode_of(t->lower, ".github")));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TREES_TEST(changes_of_every_kind_are_applied_once),
                 TREES_TEST(another_type_replaces_what_was_there),
                 TREES_TEST(new_entries_get_the_owner_of_the_directory_and_others_keep_theirs),
                 TREES_TEST(set_user_id_bits_are_dropped),
+                TREES_TEST(protected_changes_are_left_out_unless_approved),
+                TREES_TEST(what_holds_a_protected_path_stays_with_it),
                 TREES_TEST(what_is_gits_own_is_left_out_unless_asked_for),
                 TREES_TEST(a_check_writes_nothing),
                 TREES_TEST(what_changed_in_the_original_is_a_conflict),

@@ -3,6 +3,7 @@
  */
 #include <grp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -12,13 +13,14 @@
 static const char *patch_program;
 
 /* Starts carrel-patch on the trees; its output goes to these descriptors. */
-static pid_t start(Trees *t, const char *max_bytes, int out, int err) {
+static pid_t start_with(Trees *t, const char *const *arguments, int out, int err) {
         pid_t pid = fork();
 
         if (pid == 0) {
                 int empty = openat(t->fd, "empty", O_RDONLY | O_DIRECTORY);
-                int from[] = {out, err, t->lower, t->upper, empty};
-                int to[] = {1, 2, 3, 4, 5};
+                int report = openat(t->fd, "report", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+                int from[] = {out, err, t->lower, t->upper, empty, report};
+                int to[] = {1, 2, 3, 4, 5, 6};
                 gid_t group = 4242; /* to be given up */
 
                 if (setgroups(1, &group) < 0)
@@ -28,12 +30,17 @@ static pid_t start(Trees *t, const char *max_bytes, int out, int err) {
                 for (size_t i = 0; i < ELEMENTSOF(from); i++)
                         if (dup2(from[i], to[i]) < 0)
                                 _exit(99);
-                if (max_bytes)
-                        execl(patch_program, "carrel-patch", "--max-bytes", max_bytes, NULL);
-                execl(patch_program, "carrel-patch", NULL);
+                execv(patch_program, (char *const *)(uintptr_t)arguments);
                 _exit(98);
         }
         return pid;
+}
+
+static pid_t start(Trees *t, const char *max_bytes, int out, int err) {
+        const char *const arguments[] = {"carrel-patch", max_bytes ? "--max-bytes" : NULL,
+                                         max_bytes, NULL};
+
+        return start_with(t, arguments, out, err);
 }
 
 static int end_of(pid_t pid) {
@@ -332,6 +339,164 @@ static void a_missing_directory_is_named(void **state) {
         t->upper = fd;
 }
 
+/* What carrel-patch reports of these patterns ('=' before one: it is approved), a line a text. */
+static char *reported(Trees *t, const char *const *patterns, size_t n) {
+        _cleanup_close_ int out = openat(t->fd, "patch", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        _cleanup_close_ int err = openat(t->fd, "errors", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        const char *arguments[32] = {"carrel-patch"};
+        char *text = NULL;
+        size_t size;
+
+        if (!exists(t->fd, "empty"))
+                make_dir(t->fd, "empty", 0755);
+        for (size_t i = 0; i < n; i++) {
+                bool approved = *patterns[i] == '=';
+
+                arguments[1 + 2 * i] = approved ? "--approve" : "--protect";
+                arguments[2 + 2 * i] = patterns[i] + approved;
+        }
+        assert_int_equal(end_of(start_with(t, arguments, out, err)), 0);
+        assert_int_equal(file_read_at(t->fd, "report", MIB, &text, &size, NULL), 0);
+        for (size_t i = 0; i < size; i++)
+                if (!text[i])
+                        text[i] = '\n';
+        return text;
+}
+
+#define assert_reported(t, expected, ...)                                                          \
+        do {                                                                                       \
+                const char *const _patterns[] = {__VA_ARGS__};                                     \
+                _cleanup_free_ char *_text = reported(t, _patterns, ELEMENTSOF(_patterns));        \
+                assert_string_equal(_text, expected);                                              \
+        } while (0)
+
+static void make_protected(int dir) {
+        make_dir(dir, ".github", 0755);
+        make_dir(dir, ".github/workflows", 0755);
+        put(dir, ".github/workflows/ci.yml", "on: push\n", 0644);
+        put(dir, ".github/dependabot.yml", "x\n", 0644);
+        make_dir(dir, ".git", 0755);
+        make_dir(dir, ".git/hooks", 0755);
+        put(dir, ".git/hooks/pre-commit", "#!/bin/sh\n", 0755);
+        put(dir, "Jenkinsfile", "x\n", 0644);
+        put(dir, "src", "x\n", 0644);
+}
+
+static void edit_ci(int dir) {
+        put(dir, ".github/workflows/ci.yml", "on: pull_request_target\n", 0644);
+        put(dir, ".github/workflows/new.yml", "x\n", 0644);
+        put(dir, "src", "y\n", 0644);
+        assert_int_equal(unlinkat(dir, "Jenkinsfile", 0), 0);
+}
+
+static void protected_changes_are_reported_and_approved_ones_not(void **state) {
+        Trees *t = *state;
+
+        make_protected(t->lower);
+        in_overlay(t, edit_ci);
+        assert_reported(t, "3\n.github/workflows/ci.yml\n.github/workflows/new.yml\nJenkinsfile\n",
+                        ".github/**", "jenkinsfile");
+        assert_reported(t, "1\nJenkinsfile\n", ".github/**", "jenkinsfile",
+                        "=.github/workflows/*.yml");
+        assert_reported(t, "2\n.github/workflows/new.yml\nJenkinsfile\n", ".github/**",
+                        "jenkinsfile", "!**/ci.yml");
+        assert_reported(t, "0\n", "other");
+}
+
+static void edit_renames(int dir) {
+        assert_int_equal(renameat(dir, "src", dir, "Jenkinsfile"), 0); /* over it */
+        assert_int_equal(renameat(dir, ".git/hooks/pre-commit", dir, "hook"), 0);
+        put(dir, "ci.yml", "x\n", 0644);
+        assert_int_equal(renameat(dir, "ci.yml", dir, ".github/renamed.yml"), 0);
+        assert_int_equal(linkat(dir, ".github/dependabot.yml", dir, "alias", 0), 0);
+        put(dir, "alias", "written by another name\n", 0644);
+}
+
+static void renamed_and_linked_files_are_reported(void **state) {
+        Trees *t = *state;
+
+        make_protected(t->lower);
+        put(t->lower, "Jenkinsfile", "other\n", 0644);
+        in_overlay(t, edit_renames);
+        assert_reported(t,
+                        "4\n.git/hooks/pre-commit\n.github/dependabot.yml\n.github/renamed.yml\n"
+                        "Jenkinsfile\n",
+                        ".github/**", "**/.git/hooks/**", "Jenkinsfile");
+}
+
+static void edit_parents(int dir) {
+        assert_int_equal(fchdir(dir), 0);
+        assert_int_equal(system("rm -r .github && mkdir ci && touch ci/dependabot.yml && "
+                                "ln -s ci .github && rm -r .git && ln -s /elsewhere .git && "
+                                "mkdir sub && ln -s ../ci sub/.git && rm Jenkinsfile && "
+                                "mkdir Jenkinsfile && touch Jenkinsfile/x"),
+                         0);
+}
+
+static void what_stands_in_place_of_a_directory_above_is_reported(void **state) {
+        Trees *t = *state;
+
+        make_protected(t->lower);
+        in_overlay(t, edit_parents);
+        assert_reported(t,
+                        "7\n.git/hooks/pre-commit\n.git\n.github/workflows/ci.yml\n.github\n"
+                        "Jenkinsfile\nJenkinsfile/x\nsub/.git\n",
+                        ".github/workflows/**", "**/.git/hooks/**", "Jenkinsfile");
+        assert_reported(t,
+                        "4\n.github/dependabot.yml\n.github/workflows/ci.yml\n.github\n"
+                        "sub/.git\n",
+                        ".github/**", "sub/.git/x");
+}
+
+static void edit_directories(int dir) {
+        make_dir(dir, ".vscode", 0755);
+        assert_int_equal(unlinkat(dir, "gone", AT_REMOVEDIR), 0);
+        assert_int_equal(fchmodat(dir, ".github", 0777, 0), 0);
+        put(dir, "Jenkinsfile", "x\n", 0644); /* the same again */
+}
+
+static void a_directory_alone_counts_for_its_permissions(void **state) {
+        Trees *t = *state;
+
+        make_protected(t->lower);
+        make_dir(t->lower, "gone", 0755);
+        in_overlay(t, edit_directories);
+        assert_reported(t, "1\n.github\n", ".github/**", ".vscode/**", "gone", "Jenkinsfile");
+}
+
+/* More names than libc sorts without asking for the size of the memory. */
+static void the_first_hundred_are_named_and_all_are_counted(void **state) {
+        _cleanup_free_ char *text = NULL;
+        const char *const patterns[] = {".github/**"};
+        Trees *t = *state;
+        size_t lines = 0;
+        char name[32];
+
+        make_dir(t->upper, ".github", 0755);
+        for (unsigned i = 0; i < 130; i++) {
+                snprintf(name, sizeof name, ".github/%03u", i);
+                put(t->upper, name, "x", 0644);
+        }
+        text = reported(t, patterns, 1);
+        for (const char *p = text; (p = strchr(p, '\n')); p++)
+                lines++;
+        assert_int_equal(lines, 101);
+        assert_int_equal(strncmp(text, "130\n.github/000\n", 16), 0);
+        assert_non_null(strstr(text, "\n.github/099\n"));
+        assert_null(strstr(text, ".github/100"));
+}
+
+static void a_bad_pattern_is_named(void **state) {
+        const char *const arguments[] = {"carrel-patch", "--protect", "/etc", NULL};
+        _cleanup_close_ int err = -EBADF;
+        Trees *t = *state;
+
+        make_dir(t->fd, "empty", 0755);
+        err = openat(t->fd, "errors", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        assert_int_equal(end_of(start_with(t, arguments, err, err)), 1);
+        assert_said(t, "carrel-patch: pattern '/etc' is an absolute path\n  hint: ");
+}
+
 /* "Name:\tvalue\n" of /proc/PID/status */
 static void assert_status(const char *status, const char *line) {
         if (!strstr(status, line))
@@ -384,6 +549,12 @@ int main(int argc, char **argv) {
                 TREES_TEST(a_patch_over_the_limit_is_cut_between_files),
                 TREES_TEST(bad_arguments_are_named),
                 TREES_TEST(a_missing_directory_is_named),
+                TREES_TEST(protected_changes_are_reported_and_approved_ones_not),
+                TREES_TEST(renamed_and_linked_files_are_reported),
+                TREES_TEST(what_stands_in_place_of_a_directory_above_is_reported),
+                TREES_TEST(a_directory_alone_counts_for_its_permissions),
+                TREES_TEST(the_first_hundred_are_named_and_all_are_counted),
+                TREES_TEST(a_bad_pattern_is_named),
                 TREES_TEST(it_has_nothing_left_when_it_writes),
         };
 
