@@ -247,6 +247,22 @@ static int prove_mask(const MountTable *t, const Carrel__V1__PlanMask *mask, Ver
         return 0;
 }
 
+/* A directory of the source that must stay as it is, where the source has it. */
+static int prove_read_only(const MountTable *t, const char *target, const char *path, Verdict *v) {
+        _cleanup_free_ char *place = NULL;
+        const MountLine *m;
+        struct stat st;
+
+        if (asprintf(&place, "%s/%s", target, path) < 0) {
+                place = NULL;
+                return prove_broken(v, "there is no memory to look at '%s'", path);
+        }
+        if (lstat(place, &st) < 0 || !S_ISDIR(st.st_mode))
+                return 0;
+        m = prove_find_mount(t, place);
+        return m && prove_has(m, "ro") ? 0 : prove_broken(v, "'%s' can be written", place);
+}
+
 static int prove_files(const Config *config, Verdict *v) {
         _cleanup_(mount_table_done) MountTable t = {0};
         int r = 0;
@@ -261,6 +277,8 @@ static int prove_files(const Config *config, Verdict *v) {
                 r = prove_mount(&t, config->mounts[i], v);
         for (size_t i = 0; i < config->n_masks && r == 0; i++)
                 r = prove_mask(&t, config->masks[i], v);
+        for (size_t i = 0; i < config->n_read_only && r == 0; i++)
+                r = prove_read_only(&t, config->target, config->read_only[i], v);
         return r;
 }
 

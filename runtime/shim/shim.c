@@ -258,6 +258,9 @@ static void shim_configure_init(Shim *s) {
         configure.masks = s->plan->masks;
         configure.n_masks = s->plan->n_masks;
         configure.nesting = s->plan->nesting;
+        configure.target = s->plan->target;
+        configure.read_only = s->plan->read_only;
+        configure.n_read_only = s->plan->n_read_only;
         request.body_case = CARREL__V1__INIT_REQUEST__BODY_CONFIGURE;
         request.configure = &configure;
         shim_init_send(s, &request, NULL, 0);
