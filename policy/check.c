@@ -22,6 +22,7 @@ static const NumberRule policy_numbers[] = {
         {"resources.pids", 8, 4194304 /* the kernel's PID_MAX_LIMIT */, NULL},
         {"resources.cpu_percent", 1, 100 * 8192, "100 is one processor"},
         {"resources.open_files", 32, 1048576 /* the kernel's default fs.nr_open */, NULL},
+        {"resources.cpu_weight", 1, 10000, "100 is usual"},
         {"filesystem.tmp_bytes", 64 * KIB, 16384 * GIB, NULL},
         {"filesystem.shm_bytes", 64 * KIB, 16384 * GIB, NULL},
         {"filesystem.disk_bytes", MIB, 1024 * 1024 * GIB, NULL},
@@ -30,6 +31,12 @@ static const NumberRule policy_numbers[] = {
         {"limits.artifacts", 1, 65536, NULL},
         {"limits.stop_grace_us", USEC_PER_MSEC, 600 * USEC_PER_SEC, NULL},
         {"identity.uid", 1, POLICY_UID_MAX, "a harness is never root; 1000 is usual"},
+};
+
+/* What may be left out altogether. */
+static const NumberRule policy_optional_numbers[] = {
+        {"resources.swap_bytes", 1, 16384 * GIB, NULL},
+        {"resources.io_bytes", 64 * KIB, 16384 * GIB, "bytes a second"},
 };
 
 static int policy_check_user(const char *user, Error **reterr) {
@@ -77,6 +84,9 @@ int policy_check_fields(const Policy *policy, Error **reterr) {
         int r = numbers_check(&policy->base, "", policy_numbers, ELEMENTSOF(policy_numbers), false,
                               reterr);
 
+        if (r == 0)
+                r = numbers_check(&policy->base, "", policy_optional_numbers,
+                                  ELEMENTSOF(policy_optional_numbers), false, reterr);
         if (r == 0 && policy->filesystem)
                 r = filesystem_check(policy->filesystem, reterr);
         if (r == 0 && policy->syscalls)
@@ -132,10 +142,22 @@ static int policy_check_memory(const Policy *policy, Error **reterr) {
         return 0;
 }
 
+/* The kernel lets nobody mount who is behind a Landlock wall: landlock(7). */
+static int policy_check_nesting(const Policy *policy, Error **reterr) {
+        if (policy->nesting != CARREL__V1__CHOICE__CHOICE_YES ||
+            policy->filesystem->landlock != CARREL__V1__CHOICE__CHOICE_YES)
+                return 0;
+        error_refuse(reterr, EINVAL, "set 'nesting: no' or 'filesystem.landlock: no'",
+                     "'nesting' lets an inner sandbox mount, and 'filesystem.landlock' forbids it");
+        return error_field(reterr, -EINVAL, "filesystem.landlock");
+}
+
 int policy_check(const Policy *policy, Error **reterr) {
         int r = policy_check_fields(policy, reterr);
 
         if (r == 0)
                 r = policy_check_complete(policy, reterr);
-        return r < 0 ? r : policy_check_memory(policy, reterr);
+        if (r == 0)
+                r = policy_check_memory(policy, reterr);
+        return r < 0 ? r : policy_check_nesting(policy, reterr);
 }

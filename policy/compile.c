@@ -37,9 +37,13 @@ static int plan_compile_identity(Plan *plan, const Policy *policy) {
         return 0;
 }
 
-static int
-plan_compile_head(Plan *plan, const Task *task, const Image *image, const char *image_digest) {
+static int plan_compile_head(Plan *plan,
+                             const Task *task,
+                             const Policy *policy,
+                             const Image *image,
+                             const char *image_digest) {
         plan->version = PLAN_VERSION;
+        plan->nesting = policy->nesting == CARREL__V1__CHOICE__CHOICE_YES;
         plan->attempts = task->attempts ?: (task->n_checks ? PLAN_ATTEMPTS : 1);
         plan->timeout_us = task->timeout_us ?: PLAN_TIMEOUT_US;
         plan->feedback_wait_us = task->feedback ? task->feedback->wait_us : 0;
@@ -172,10 +176,14 @@ int plan_compile(const Task *task,
         if (r < 0)
                 return r;
         plan = message_new(&carrel__v1__plan__descriptor);
-        if (!plan || plan_compile_head(plan, task, image, image_digest) < 0 ||
+        if (!plan || plan_compile_head(plan, task, policy, image, image_digest) < 0 ||
             plan_compile_identity(plan, policy) < 0)
                 return concern_no_memory(reterr);
         r = filesystem_compile(plan, task, policy, image, reterr);
+        if (r == 0)
+                r = filesystem_compile_walls(plan, policy, reterr);
+        if (r == 0)
+                r = masks_compile(plan, policy, reterr);
         if (r == 0)
                 r = plan_compile_lists(plan, task) < 0 ? concern_no_memory(reterr) : 0;
         if (r == 0)

@@ -21,6 +21,7 @@ typedef Carrel__V1__Policy__EnvironmentEntry PolicyVariable;
 typedef Carrel__V1__Harness__EnvironmentEntry HarnessVariable;
 typedef Carrel__V1__PlanCheck PlanCheck;
 typedef Carrel__V1__PlanGrant PlanGrant;
+typedef Carrel__V1__PlanMask PlanMask;
 typedef Carrel__V1__PlanRlimit PlanRlimit;
 
 /** policy_check_fields() - what can be said of a policy that may still leave fields to the one it
@@ -72,6 +73,13 @@ int filesystem_check_target(const char *target, bool is_source, Error **reterr);
 int filesystem_check(const Filesystem *filesystem, Error **reterr);
 int filesystem_compile(
         Plan *plan, const Task *task, const Policy *policy, const Image *image, Error **reterr);
+
+/** filesystem_compile_walls() - after all mounts: where nothing is executed, and where landlock
+ * lets the harness write. */
+int filesystem_compile_walls(Plan *plan, const Policy *policy, Error **reterr);
+
+/* masks.c */
+int masks_compile(Plan *plan, const Policy *policy, Error **reterr);
 
 /* syscalls.c */
 int syscalls_check(const Syscalls *syscalls, Error **reterr);

@@ -14,11 +14,12 @@
 #include "policy/concerns.h"
 
 #define MOUNT_RULES_MAX 64u
+#define NOEXEC_MAX      64u
 #define RUN_BYTES       (16 * MIB)
 
 /* Nothing may be shown at, below or around these. */
 static const char *const filesystem_reserved[] = {
-        "/proc", "/dev", "/run/carrel", "/run/credentials", POLICY_DEFAULT_TARGET,
+        "/proc", "/dev", "/sys", "/run/carrel", "/run/credentials", POLICY_DEFAULT_TARGET,
 };
 
 static bool path_part_is_clean(const char *part, size_t size) {
@@ -111,6 +112,12 @@ int filesystem_check(const Filesystem *filesystem, Error **reterr) {
                 if (r < 0)
                         return r;
         }
+        if (filesystem->n_noexec > NOEXEC_MAX) {
+                error_refuse(reterr, E2BIG, "name each place once",
+                             "the policy names %zu places where nothing is executed, more than %u",
+                             filesystem->n_noexec, NOEXEC_MAX);
+                return error_field(reterr, -E2BIG, "filesystem.noexec");
+        }
         return 0;
 }
 
@@ -178,10 +185,16 @@ static int filesystem_add_kernel(Plan *plan, const Filesystem *f, Error **reterr
                  .size_bytes = RUN_BYTES,
                  .mode = 0755},
         };
+        static char sys[] = "/sys";
         int r = 0;
 
         for (size_t i = 0; i < ELEMENTSOF(mounts) && r == 0; i++)
                 r = filesystem_add(plan, mounts[i], reterr);
+        if (r == 0 && f->sys == CARREL__V1__CHOICE__CHOICE_YES)
+                r = filesystem_add(
+                        plan,
+                        (PlanMount){.kind = CARREL__V1__MOUNT_KIND__MOUNT_KIND_SYS, .target = sys},
+                        reterr);
         return r;
 }
 
@@ -258,4 +271,71 @@ int filesystem_compile(
         if (r == 0)
                 r = filesystem_add_source(plan, reterr);
         return r < 0 ? r : filesystem_add_rules(plan, policy->filesystem, image, reterr);
+}
+
+/* ---- walls --------------------------------------------------------------------------------------
+ */
+
+static int filesystem_refuse_noexec(const Plan *plan, const char *place, size_t i, Error **reterr) {
+        _cleanup_free_ char *all = NULL;
+        size_t size = 0;
+        FILE *f = open_memstream(&all, &size);
+
+        for (size_t k = 0; f && k < plan->n_mounts; k++)
+                fprintf(f, "%s%s", k ? ", " : "", plan->mounts[k]->target);
+        if (f)
+                fclose(f);
+        error_refuse(reterr, EINVAL, NULL, "'noexec' names '%s', where nothing is mounted", place);
+        error_hint(reterr, -EINVAL, "places of this plan: %s", all ?: "?");
+        return error_field(reterr, -EINVAL, "filesystem.noexec[%zu]", i);
+}
+
+static int filesystem_set_noexec(Plan *plan, const Filesystem *f, Error **reterr) {
+        for (size_t i = 0; i < f->n_noexec; i++) {
+                bool found = false;
+
+                for (size_t k = 0; k < plan->n_mounts; k++)
+                        if (strcmp(plan->mounts[k]->target, f->noexec[i]) == 0) {
+                                plan->mounts[k]->executable = false;
+                                found = true;
+                        }
+                if (!found)
+                        return filesystem_refuse_noexec(plan, f->noexec[i], i, reterr);
+        }
+        return 0;
+}
+
+static int filesystem_add_writable(Plan *plan, const char *path) {
+        char *copy = strdup(path);
+
+        if (!copy ||
+            message_append(&plan->landlock_writable, &plan->n_landlock_writable, copy) < 0) {
+                free(copy);
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+/* Where something is meant to be written: what is mounted for it, the user's own places in the
+ * root, devices. */
+static int filesystem_add_landlock(Plan *plan) {
+        const char *const always[] = {"/dev", "/proc", "/var/tmp", plan->identity->home};
+        int r = 0;
+
+        for (size_t i = 1; i < plan->n_mounts && r == 0; i++)
+                if (plan->mounts[i]->writable)
+                        r = filesystem_add_writable(plan, plan->mounts[i]->target);
+        for (size_t i = 0; i < ELEMENTSOF(always) && r == 0; i++)
+                r = filesystem_add_writable(plan, always[i]);
+        return r;
+}
+
+int filesystem_compile_walls(Plan *plan, const Policy *policy, Error **reterr) {
+        const Filesystem *f = policy->filesystem;
+        int r = filesystem_set_noexec(plan, f, reterr);
+
+        if (r == 0 && f->landlock == CARREL__V1__CHOICE__CHOICE_YES &&
+            filesystem_add_landlock(plan) < 0)
+                r = concern_no_memory(reterr);
+        return r;
 }

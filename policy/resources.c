@@ -48,6 +48,9 @@ int resources_compile(Plan *plan, const Policy *policy, Error **reterr) {
         plan->cgroup->memory_bytes = policy->resources->memory_bytes;
         plan->cgroup->pids = policy->resources->pids;
         plan->cgroup->cpu_percent = policy->resources->cpu_percent;
+        plan->cgroup->cpu_weight = policy->resources->cpu_weight;
+        plan->cgroup->swap_bytes = policy->resources->swap_bytes;
+        plan->cgroup->io_bytes = policy->resources->io_bytes;
 
         plan->limits->disk_bytes = policy->filesystem->disk_bytes;
         plan->limits->log_bytes = policy->limits->log_bytes;

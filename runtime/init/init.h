@@ -8,7 +8,8 @@
 #define INIT_CONTROL_FD    3
 #define INIT_MAX_PROCESSES 64
 #define INIT_MAX_FRAME     (1 * MIB)
-#define INIT_MAX_FDS       3 /* stdin, stdout, stderr */
+#define INIT_STDIO         3                /* stdin, stdout, stderr */
+#define INIT_MAX_FDS       (INIT_STDIO + 2) /* and a control group's */
 
 /* One process that the shim asked for and that has not been reaped. */
 typedef struct InitProcess {
@@ -24,7 +25,7 @@ typedef struct Init {
 
 /**
  * init_spawn() - start a process as the harness's user
- * @fds:          stdin, stdout, stderr; ignored with a terminal; borrowed
+ * @fds:          as they came with the request, -EBADF behind the last; borrowed
  * @ret_terminal: master of the new terminal, or -EBADF
  *
  * The child is confined (limits, ids, no capability, filter) before it executes anything; if a step

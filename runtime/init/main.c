@@ -84,11 +84,11 @@ static int init_handle_spawn(Init *in, InitRequest *q, Frame *f) {
         _cleanup_message_ ErrorMessage *message = NULL;
         _cleanup_close_ int terminal = -EBADF;
         InitProcess *slot = init_find(in, 0, 0);
-        int fds[INIT_MAX_FDS] = {-EBADF, -EBADF, -EBADF};
+        int fds[INIT_MAX_FDS];
         pid_t pid;
 
-        for (size_t i = 0; i < f->n_fds && i < INIT_MAX_FDS; i++)
-                fds[i] = f->fds[i];
+        for (size_t i = 0; i < INIT_MAX_FDS; i++)
+                fds[i] = i < f->n_fds ? f->fds[i] : -EBADF;
         if (!slot)
                 error_refuse(&error, EAGAIN, NULL, "too many processes were asked for at once");
         else if (init_spawn(in, q->spawn, fds, &pid, &terminal, &error) == 0)

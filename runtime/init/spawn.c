@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -26,8 +27,10 @@
 typedef struct SpawnPlan {
         const Carrel__V1__InitConfigure *config;
         const PlanProcess *command;
-        int fds[INIT_MAX_FDS];
+        int fds[INIT_STDIO];
         bool terminal; /* fds are all its slave */
+        int group_fd;  /* of cgroup2, to be cloned into, or -EBADF */
+        int tasks_fd;  /* of v1, to be entered, or -EBADF */
 } SpawnPlan;
 
 typedef struct SpawnFailure {
@@ -61,9 +64,13 @@ static int spawn_step_session(const SpawnPlan *p) {
         return 0;
 }
 
+static int spawn_step_group(const SpawnPlan *p) {
+        return p->tasks_fd >= 0 && write(p->tasks_fd, "0", 1) < 0 ? -errno : 0;
+}
+
 static int spawn_step_descriptors(const SpawnPlan *p) {
         /* Never 0 to 2 here: those are init's /dev/null. */
-        for (int i = 0; i < INIT_MAX_FDS; i++)
+        for (int i = 0; i < INIT_STDIO; i++)
                 if (dup2(p->fds[i], i) < 0)
                         return -errno;
         return 0;
@@ -111,6 +118,7 @@ static const struct {
         const char *name;
         int (*run)(const SpawnPlan *p);
 } spawn_steps[] = {
+        {"group", spawn_step_group},
         {"session", spawn_step_session},
         {"descriptors", spawn_step_descriptors},
         {"limits", spawn_step_limits},
@@ -168,6 +176,17 @@ static int spawn_explain(const SpawnFailure *f, const PlanProcess *command, Erro
         return error_set(reterr, f->code, "cannot confine '%s' (%s)", command->argv[0], f->step);
 }
 
+/* fork(), into a control group where there is one to be born in. */
+static pid_t spawn_clone(int group_fd) {
+        struct clone_args args = {
+                .flags = group_fd >= 0 ? CLONE_INTO_CGROUP : 0,
+                .exit_signal = SIGCHLD,
+                .cgroup = group_fd >= 0 ? (uint64_t)group_fd : 0,
+        };
+
+        return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+}
+
 static int spawn_fork(const SpawnPlan *p, pid_t *ret_pid, Error **reterr) {
         _cleanup_free_ char **argv = spawn_vector(p->command->argv, p->command->n_argv),
                             **envp = spawn_vector(p->command->environment,
@@ -183,7 +202,7 @@ static int spawn_fork(const SpawnPlan *p, pid_t *ret_pid, Error **reterr) {
                                  p->command->argv[0]);
         reading = ends[0];
         writing = ends[1];
-        pid = fork();
+        pid = spawn_clone(p->group_fd);
         if (pid < 0) {
                 int r = error_set(reterr, errno, "cannot start '%s'", p->command->argv[0]);
 
@@ -241,7 +260,10 @@ int init_spawn(Init *in,
         _cleanup_close_ int master = -EBADF, slave = -EBADF;
         SpawnPlan p = {.config = in->config,
                        .command = request->command,
-                       .terminal = request->terminal != NULL};
+                       .terminal = request->terminal != NULL,
+                       .group_fd = -EBADF,
+                       .tasks_fd = -EBADF};
+        size_t next = p.terminal ? 0 : INIT_STDIO;
         int r;
 
         if (!p.command || p.command->n_argv == 0)
@@ -252,7 +274,11 @@ int init_spawn(Init *in,
                 if (master < 0)
                         return master;
         }
-        for (int i = 0; i < INIT_MAX_FDS; i++) {
+        if (request->group)
+                p.group_fd = fds[next++];
+        if (request->tasks)
+                p.tasks_fd = fds[next++];
+        for (int i = 0; i < INIT_STDIO; i++) {
                 p.fds[i] = p.terminal ? slave : fds[i];
                 if (p.fds[i] < 0)
                         return error_refuse(reterr, EINVAL, NULL,

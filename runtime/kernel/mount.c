@@ -106,7 +106,14 @@ int mount_tmpfs(
 }
 
 int mount_proc(Error **reterr) {
-        return mount_make("proc", NULL, 0, (MountFlags){.writable = true}, reterr);
+        static const MountOption options[] = {{"hidepid", "invisible"}};
+
+        return mount_make("proc", options, ELEMENTSOF(options), (MountFlags){.writable = true},
+                          reterr);
+}
+
+int mount_sys(Error **reterr) {
+        return mount_make("sysfs", NULL, 0, (MountFlags){0}, reterr);
 }
 
 int mount_devpts(gid_t tty_gid, Error **reterr) {

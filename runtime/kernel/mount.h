@@ -36,8 +36,12 @@ int mount_clone_tree(int fd, int userns_fd, MountFlags flags, const char *name, 
 int mount_tmpfs(
         uint64_t size_bytes, mode_t mode, uid_t uid, gid_t gid, MountFlags flags, Error **reterr);
 
-/** mount_proc() - procfs of the caller's pid namespace. */
+/** mount_proc() - procfs of the caller's pid namespace; processes that a reader may not trace are
+ * not there (hidepid=invisible, a mount's own since Linux 5.8). */
 int mount_proc(Error **reterr);
+
+/** mount_sys() - sysfs of the caller's network namespace, read-only. */
+int mount_sys(Error **reterr);
 
 /** mount_devpts() - pseudo-terminals of their own; @tty_gid (host id) is the group of each. */
 int mount_devpts(gid_t tty_gid, Error **reterr);

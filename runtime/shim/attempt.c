@@ -40,6 +40,10 @@ static void attempt_finish(Shim *s) {
         s->outcome->attempts = s->attempt;
         s->outcome->exit_status = s->exit_status;
         s->outcome->signal = s->signal;
+        message_free(s->outcome->usage);
+        s->outcome->usage = message_new(&carrel__v1__usage__descriptor);
+        if (s->outcome->usage)
+                shim_usage(s, s->outcome->usage);
         finished.outcome = s->outcome;
         event.body_case = CARREL__V1__EVENT__BODY_FINISHED;
         event.finished = &finished;
@@ -267,7 +271,8 @@ static void attempt_check_feedback(Shim *s, const char *summary, const JunitRepo
 }
 
 static char *
-attempt_check_summary(const Process *p, const JunitReport *report, const Error *junit_error) {
+attempt_check_summary(const Shim *s, const JunitReport *report, const Error *junit_error) {
+        const Process *p = s->process;
         char *text = NULL;
         int n;
 
@@ -275,6 +280,11 @@ attempt_check_summary(const Process *p, const JunitReport *report, const Error *
                 n = asprintf(&text, "%s", p->error->what);
         else if (p->timed_out)
                 n = asprintf(&text, "it did not end within its time limit");
+        else if (p->out_of_memory)
+                n = asprintf(&text,
+                             "it was killed: the workspace's memory limit of %lu MiB "
+                             "('resources.memory') was reached",
+                             s->plan->cgroup->memory_bytes / MIB);
         else if (report->failures > 0)
                 n = asprintf(&text, "%u of %u tests failed", report->failures, report->tests);
         else if (WIFSIGNALED(p->wait_status))
@@ -297,7 +307,7 @@ static void attempt_check_done(Shim *s, const JunitReport *report, const Error *
         Carrel__V1__CheckFinished finished = CARREL__V1__CHECK_FINISHED__INIT;
         Event event = CARREL__V1__EVENT__INIT;
         const Process *p = s->process;
-        _cleanup_free_ char *summary = attempt_check_summary(p, report, junit_error);
+        _cleanup_free_ char *summary = attempt_check_summary(s, report, junit_error);
         char unknown[] = "";
 
         finished.check = s->plan->checks[s->check]->name;

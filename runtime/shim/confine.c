@@ -123,7 +123,7 @@ static int confine_limits(uint64_t file_size) {
                 {RLIMIT_CORE, 0},
                 {RLIMIT_NPROC, 0},
                 {RLIMIT_FSIZE, file_size},
-                {RLIMIT_NOFILE, 256},
+                {RLIMIT_NOFILE, 1024},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(limits); i++) {

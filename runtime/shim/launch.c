@@ -63,6 +63,25 @@ static int launch_listen(int run_fd, Error **reterr) {
         return TAKE_FD(fd);
 }
 
+/* One control group for the harness, one for each check. */
+static int launch_leaves(LaunchKit *kit, const SpawnRequest *q, ShimSpec *spec, Error **reterr) {
+        size_t n = 1 + q->plan->n_checks;
+        int r = 0;
+
+        spec->leaves = calloc(n, sizeof *spec->leaves);
+        if (!spec->leaves)
+                return error_set(reterr, ENOMEM, "cannot make the workspace's control groups");
+        for (size_t i = 0; i < n && r == 0; i++) {
+                char name[32] = "harness";
+
+                if (i > 0)
+                        snprintf(name, sizeof name, "check-%zu", i);
+                r = cgroup_open_leaf(&kit->cgroup, q->run, name, q->base_id, &spec->leaves[i],
+                                     reterr);
+        }
+        return r;
+}
+
 static int launch_workspace(LaunchKit *kit,
                             const SpawnRequest *q,
                             const LaunchFds *fds,
@@ -73,7 +92,9 @@ static int launch_workspace(LaunchKit *kit,
         int ends[2], r;
         pid_t pid;
 
-        r = cgroup_open(&kit->cgroup, q->run, &spec->cgroup, reterr);
+        r = cgroup_open(&kit->cgroup, q->run, q->base_id, &spec->cgroup, reterr);
+        if (r == 0)
+                r = launch_leaves(kit, q, spec, reterr);
         if (r < 0)
                 return r;
         spec->listen_fd = launch_listen(fds->run, reterr);
@@ -121,6 +142,7 @@ static int launch_confine(LaunchKit *kit,
         fd_close(kit->init_fd);
         fd_close(kit->guest_fd);
         spec->cgroup.dir_fd = fd_close(spec->cgroup.dir_fd);
+        spec->cgroup.namespace_fd = fd_close(spec->cgroup.namespace_fd);
         fd_close_many(spec->cgroup.tasks_fds, spec->cgroup.n_tasks);
         spec->cgroup.n_tasks = 0;
         return shim_confine(&kit->filter, fds->empty, q->shim_id, file_size, reterr);

@@ -24,11 +24,13 @@
 #include "base/fd.h"
 #include "shim/shim.h"
 
-#define PROCESS_READ_SIZE (64 * KIB)
+#define PROCESS_READ_SIZE    (64 * KIB)
+#define PROCESS_OOM_DELAY_US (20 * USEC_PER_MSEC)
 
 typedef struct ProcessStream ProcessStream;
 
 static void process_check_done(Shim *s);
+static void process_sweep(Shim *s);
 
 /* ---- output -------------------------------------------------------------------------------------
  */
@@ -227,6 +229,8 @@ static Process *process_free(Process *p) {
         sd_event_source_disable_unref(p->timer);
         sd_event_source_disable_unref(p->kill_timer);
         sd_event_source_disable_unref(p->input_source);
+        sd_event_source_disable_unref(p->oom_source);
+        sd_event_source_disable_unref(p->oom_timer);
         error_free(p->error);
         free(p);
         return NULL;
@@ -280,12 +284,50 @@ static void process_emit_started(Shim *s, const Process *p) {
         free(check);
 }
 
+/* v1 kills one process where cgroup2 kills the leaf: what it leaves is as broken as what it took.
+ */
+static int process_oom_seen(sd_event_source *source, uint64_t us, void *data) {
+        Shim *s = data;
+
+        if (s->process && !s->process->exited &&
+            cgroup_counter(s->process->leaf->events_fd, "oom_kill") > s->process->start_oom_kills)
+                process_sweep(s);
+        return 0;
+}
+
+/* Told of the shortage; who dies of it is decided a little later. */
+static int process_oom_ready(sd_event_source *source, int fd, uint32_t revents, void *data) {
+        Shim *s = data;
+        uint64_t n;
+
+        (void)!read(fd, &n, sizeof n);
+        s->process->oom_timer = sd_event_source_disable_unref(s->process->oom_timer);
+        return sd_event_add_time_relative(s->event, &s->process->oom_timer, CLOCK_MONOTONIC,
+                                          PROCESS_OOM_DELAY_US, 0, process_oom_seen, s);
+}
+
+static int process_join_leaf(Shim *s, Process *p, size_t leaf) {
+        Carrel__V1__Usage usage;
+
+        p->leaf = &s->leaves[leaf];
+        shim_usage(s, &usage);
+        p->start_cpu_us = usage.cpu_us;
+        p->start_read_bytes = usage.read_bytes;
+        p->start_written_bytes = usage.written_bytes;
+        p->start_oom_kills = cgroup_counter(p->leaf->events_fd, "oom_kill");
+        if (p->leaf->oom_fd < 0)
+                return 0;
+        return sd_event_add_io(s->event, &p->oom_source, p->leaf->oom_fd, EPOLLIN,
+                               process_oom_ready, s);
+}
+
 static int
 process_request(Shim *s, Process *p, const PlanProcess *command, const char *input, bool attach) {
         Carrel__V1__InitSpawn spawn = CARREL__V1__INIT_SPAWN__INIT;
         InitRequest request = CARREL__V1__INIT_REQUEST__INIT;
-        int fds[3] = {-EBADF, -EBADF, -EBADF}, r = 0;
+        int fds[5] = {-EBADF, -EBADF, -EBADF, -EBADF, -EBADF}, r = 0;
         bool terminal = attach && s->terminal;
+        size_t n = terminal ? 0 : 3;
 
         if (!terminal)
                 r = process_open_pipes(s, p, attach, fds);
@@ -300,11 +342,17 @@ process_request(Shim *s, Process *p, const PlanProcess *command, const char *inp
                 spawn.process = p->number;
                 spawn.command = (PlanProcess *)(uintptr_t)command;
                 spawn.terminal = terminal ? s->terminal : NULL;
+                spawn.group = p->leaf->dir_fd >= 0;
+                spawn.tasks = p->leaf->tasks_fd >= 0;
+                if (spawn.group)
+                        fds[n++] = p->leaf->dir_fd;
+                if (spawn.tasks)
+                        fds[n++] = p->leaf->tasks_fd;
                 request.body_case = CARREL__V1__INIT_REQUEST__BODY_SPAWN;
                 request.spawn = &spawn;
-                shim_init_send(s, &request, fds, terminal ? 0 : 3);
+                shim_init_send(s, &request, fds, n);
         }
-        fd_close_many(fds, 3);
+        fd_close_many(fds, terminal ? 0 : 3); /* the rest is the leaf's */
         return r;
 }
 
@@ -329,6 +377,8 @@ int process_start(Shim *s,
                     ? 0
                     : sd_event_add_time_relative(s->event, &p->timer, CLOCK_BOOTTIME,
                                                  command->timeout_us, 0, process_timeout, s);
+        if (r >= 0)
+                r = process_join_leaf(s, p, check ? 1 + s->check : 0);
         if (r >= 0)
                 r = process_request(s, p, command, input, attach);
         if (r < 0)
@@ -419,19 +469,26 @@ void process_resize(Shim *s, const WindowSize *size) {
                 (void)ioctl(s->process->streams[0].fd, TIOCSWINSZ, &window);
 }
 
-static void process_emit_exited(Shim *s, const Process *p, bool oom) {
+static void process_emit_exited(Shim *s, const Process *p) {
         Carrel__V1__ProcessExited exited = CARREL__V1__PROCESS_EXITED__INIT;
         Event event = CARREL__V1__EVENT__INIT;
+        Carrel__V1__Usage usage;
 
         exited.process = p->number;
         exited.exit_status = WIFEXITED(p->wait_status) ? (uint32_t)WEXITSTATUS(p->wait_status) : 0;
         exited.signal = WIFSIGNALED(p->wait_status) ? (uint32_t)WTERMSIG(p->wait_status) : 0;
         exited.duration_us = clock_boottime_us() - p->started_us;
-        exited.reason = p->error                ? CARREL__V1__REASON__REASON_SETUP_FAILED
-                        : p->timed_out          ? CARREL__V1__REASON__REASON_TIMEOUT
-                        : oom && p->wait_status ? CARREL__V1__REASON__REASON_OUT_OF_MEMORY
-                        : p->wait_status        ? CARREL__V1__REASON__REASON_HARNESS_FAILED
-                                                : CARREL__V1__REASON__REASON_DONE;
+        exited.reason = p->error           ? CARREL__V1__REASON__REASON_SETUP_FAILED
+                        : p->timed_out     ? CARREL__V1__REASON__REASON_TIMEOUT
+                        : p->out_of_memory ? CARREL__V1__REASON__REASON_OUT_OF_MEMORY
+                        : p->wait_status   ? CARREL__V1__REASON__REASON_HARNESS_FAILED
+                                           : CARREL__V1__REASON__REASON_DONE;
+        shim_usage(s, &usage);
+        usage.cpu_us -= p->start_cpu_us;
+        usage.read_bytes -= p->start_read_bytes;
+        usage.written_bytes -= p->start_written_bytes;
+        usage.memory_peak_bytes = cgroup_number(p->leaf->peak_fd);
+        exited.usage = &usage;
         event.body_case = CARREL__V1__EVENT__BODY_PROCESS_EXITED;
         event.process_exited = &exited;
         if (p->kind == CARREL__V1__PROCESS_KIND__PROCESS_KIND_HARNESS) {
@@ -452,7 +509,8 @@ static void process_check_done(Shim *s) {
                         return; /* the client has not taken all of it */
         p->done = true;
         output_flush(s->output);
-        process_emit_exited(s, p, shim_check_limits(s));
+        p->out_of_memory = shim_check_limits(s) && p->wait_status != 0;
+        process_emit_exited(s, p);
         attempt_process_done(s, p);
 }
 

@@ -8,6 +8,7 @@ typedef struct ShimSpec {
         SpawnRequest *request;
         Spool *spool;
         CgroupOpen cgroup;
+        CgroupLeaf *leaves; /* the harness's, then one for each check of the plan; on the heap */
         int attach_fds[3];
         int link_fd;   /* to the supervisor that asked */
         int listen_fd; /* where a later one comes in */

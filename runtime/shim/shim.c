@@ -62,9 +62,37 @@ static void shim_emit_limit(
         shim_emit(s, &event);
 }
 
+/* cgroup2 counts a leaf's with its parent's, v1 each for itself. */
+static uint64_t shim_count_oom(const Shim *s) {
+        uint64_t n = cgroup_counter(s->cgroup.memory_events_fd, "oom_kill");
+
+        for (size_t i = 0; i < 1 + s->plan->n_checks; i++)
+                if (s->leaves[i].tasks_fd >= 0)
+                        n += cgroup_counter(s->leaves[i].events_fd, "oom_kill");
+        return n;
+}
+
+static uint64_t shim_count_pids(const Shim *s) {
+        uint64_t n = cgroup_counter(s->cgroup.pids_events_fd, "max");
+
+        for (size_t i = 0; i < 1 + s->plan->n_checks; i++)
+                n += cgroup_counter(s->leaves[i].pids_fd, "max");
+        return n;
+}
+
+void shim_usage(const Shim *s, Carrel__V1__Usage *ret_usage) {
+        *ret_usage = (Carrel__V1__Usage)CARREL__V1__USAGE__INIT;
+        ret_usage->cpu_us = cgroup_cpu_us(&s->cgroup);
+        cgroup_io(&s->cgroup, &ret_usage->read_bytes, &ret_usage->written_bytes);
+        ret_usage->processes_peak = (uint32_t)cgroup_number(s->cgroup.pids_peak_fd);
+        for (size_t i = 0; i < 1 + s->plan->n_checks; i++)
+                ret_usage->memory_peak_bytes =
+                        MAX_OF(ret_usage->memory_peak_bytes, cgroup_number(s->leaves[i].peak_fd));
+}
+
 bool shim_check_limits(Shim *s) {
-        uint64_t oom = cgroup_counter(s->cgroup.memory_events_fd, "oom_kill");
-        uint64_t pids = cgroup_counter(s->cgroup.pids_events_fd, "max");
+        uint64_t oom = shim_count_oom(s);
+        uint64_t pids = shim_count_pids(s);
         bool killed = oom > s->oom_kills;
 
         if (killed)
@@ -487,6 +515,7 @@ void shim_run(ShimSpec *spec) {
                 .run = spec->request->run,
                 .plan = spec->request->plan,
                 .cgroup = spec->cgroup,
+                .leaves = spec->leaves,
                 .spool = spec->spool,
                 .listen_fd = spec->listen_fd,
                 .guest_listen_fd = spec->guest_listen_fd,

@@ -50,6 +50,7 @@ struct Shim {
         char *run;
         Plan *plan;
         CgroupOpen cgroup;
+        CgroupLeaf *leaves; /* the harness's, then one for each check */
 
         Spool *spool;
         Output *output;
@@ -115,6 +116,9 @@ int shim_publish(Shim *s,
 /** shim_init_send() - a request to init; what fails is found by the loop. */
 void shim_init_send(Shim *s, InitRequest *request, const int *fds, size_t n_fds);
 
+/** shim_usage() - what the run has used so far. */
+void shim_usage(const Shim *s, Carrel__V1__Usage *ret_usage);
+
 /** shim_check_limits() - emit LimitHit for counters that grew. Return: whether the kernel killed
  * for memory. */
 bool shim_check_limits(Shim *s);
@@ -140,7 +144,10 @@ struct Process {
         uint32_t number;
         Carrel__V1__ProcessKind kind;
         const char *check; /* name, or NULL; of the plan */
-        bool spawned, exited, timed_out, done;
+        bool spawned, exited, timed_out, out_of_memory, done;
+        const CgroupLeaf *leaf;
+        sd_event_source *oom_source, *oom_timer;
+        uint64_t start_cpu_us, start_read_bytes, start_written_bytes, start_oom_kills;
         int wait_status;
         uint64_t started_us;
         Error *error;  /* it could not be started */

@@ -22,7 +22,8 @@ typedef enum Fact {
         FACT_CONFINED = 1 << 11, /* "/" is the workspace's, the host's files are out of reach */
         FACT_CLEAN =
                 1 << 12, /* no descriptor is open but null, the control socket and init's binary */
-        FACT_IDENTITY = 1 << 13, /* inside the user namespace, as its root; no way back */
+        FACT_MASKED = 1 << 13,   /* what the plan masks is masked */
+        FACT_IDENTITY = 1 << 14, /* inside the user namespace, as its root; no way back */
 } Fact;
 
 typedef struct Build {
@@ -33,6 +34,7 @@ typedef struct Build {
         int trees[WORKSPACE_MAX_SOURCES]; /* detached mounts, by the order of the plan's sources */
         int layers_fd;                    /* the run's layers directory, detached */
         int guest_tree;                   /* carrel-guest, detached */
+        int masks_fd;                     /* a memory file system of what masks show */
         int staging_fd; /* a directory of the host that overlay layers are attached on */
         int root_fd;
         int init_fd, control_fd;
@@ -52,3 +54,9 @@ int build_attach_layers(Build *b, Error **reterr);
 int build_root(Build *b, Error **reterr);
 int build_places(Build *b, Error **reterr);
 int build_run(Build *b, Error **reterr);
+
+/* masks.c */
+/** build_mask_stock() - what masks show, on a file system of its own; attached before the root is.
+ */
+int build_mask_stock(Build *b, Error **reterr);
+int build_masks(Build *b, Error **reterr);

@@ -33,6 +33,8 @@ int build_attach_layers(Build *b, Error **reterr) {
         if (b->staging_fd < 0)
                 return error_set(reterr, errno, "cannot open '/dev'");
         r = mount_attach_at(b->layers_fd, b->staging_fd, reterr);
+        if (r == 0)
+                r = build_mask_stock(b, reterr);
         for (size_t i = 0; r == 0 && i < b->spec->plan->n_mounts; i++) {
                 const PlanMount *m = b->spec->plan->mounts[i];
 
@@ -121,6 +123,10 @@ static int build_proc(const Place *p, Error **reterr) {
         return mount_proc(reterr);
 }
 
+static int build_sys(const Place *p, Error **reterr) {
+        return mount_sys(reterr);
+}
+
 static int build_dev(const Place *p, Error **reterr) {
         uint32_t id = p->build->spec->base_id;
         _cleanup_close_ int fd = mount_tmpfs(
@@ -140,6 +146,7 @@ static const struct {
         [CARREL__V1__MOUNT_KIND__MOUNT_KIND_TMPFS] = {build_tmpfs, false},
         [CARREL__V1__MOUNT_KIND__MOUNT_KIND_PROC] = {build_proc, false},
         [CARREL__V1__MOUNT_KIND__MOUNT_KIND_DEV] = {build_dev, false},
+        [CARREL__V1__MOUNT_KIND__MOUNT_KIND_SYS] = {build_sys, false},
 };
 
 bool workspace_mount_needs_source(const PlanMount *m) {

@@ -158,14 +158,24 @@ static int resource_layers_release(int state_fd, int run_fd, const char *run, Er
  */
 
 static int resource_cgroups_acquire(const ResourcesSpec *spec, Resources *res, Error **reterr) {
+        const Carrel__V1__PlanCgroup *want = spec->plan->cgroup;
         CgroupLimits limits = {0};
+        int r;
 
-        if (spec->plan->cgroup)
+        if (want)
                 limits = (CgroupLimits){
-                        .memory_bytes = spec->plan->cgroup->memory_bytes,
-                        .pids = spec->plan->cgroup->pids,
-                        .cpu_percent = spec->plan->cgroup->cpu_percent,
+                        .memory_bytes = want->memory_bytes,
+                        .swap_bytes = want->swap_bytes,
+                        .pids = want->pids,
+                        .cpu_percent = want->cpu_percent,
+                        .cpu_weight = want->cpu_weight,
+                        .io_bytes = want->io_bytes,
                 };
+        if (limits.io_bytes) {
+                r = cgroup_disk_of(spec->run_fd, &limits.disk, reterr);
+                if (r < 0)
+                        return r;
+        }
         return cgroup_create(spec->cgroup, spec->run_fd, spec->run, &limits, reterr);
 }
 

@@ -146,8 +146,9 @@ static int stage_limits(Build *b, Error **reterr) {
         for (size_t i = 0; i < cgroup->n_tasks; i++)
                 if (write(cgroup->tasks_fds[i], "0", 1) < 0)
                         return error_set(reterr, errno, "cannot enter a control group");
-        if (unshare(CLONE_NEWCGROUP) < 0)
-                return error_set(reterr, errno, "cannot create a cgroup namespace");
+        if (cgroup->namespace_fd >= 0 ? setns(cgroup->namespace_fd, CLONE_NEWCGROUP) < 0
+                                      : unshare(CLONE_NEWCGROUP) < 0)
+                return error_set(reterr, errno, "cannot enter a cgroup namespace");
         return 0;
 }
 
@@ -220,7 +221,9 @@ const Stage workspace_inside_stages[] = {
         {"root", FACT_PRIVATE, FACT_CONFINED, FACT_ROOT, build_root},
         {"places", FACT_ROOT, FACT_CONFINED, FACT_PLACES, build_places},
         {"run", FACT_PLACES, FACT_CONFINED, FACT_RUN, build_run},
-        {"confine", FACT_RUN | FACT_PRIVATE, FACT_IDENTITY, FACT_CONFINED, stage_confine},
+        {"masks", FACT_PLACES | FACT_NETWORK, FACT_CONFINED, FACT_MASKED, build_masks},
+        {"confine", FACT_RUN | FACT_MASKED | FACT_PRIVATE, FACT_IDENTITY, FACT_CONFINED,
+         stage_confine},
         {"clean", FACT_CONFINED | FACT_LIMITED | FACT_NETWORK, FACT_IDENTITY, FACT_CLEAN,
          stage_clean},
         {"identity", FACT_CLEAN | FACT_NAMES | FACT_CLOCK, 0, FACT_IDENTITY, stage_identity},
@@ -288,6 +291,7 @@ static void workspace_build_done(Build *b) {
         fd_close_many(b->trees, ELEMENTSOF(b->trees));
         fd_close(b->layers_fd);
         fd_close(b->guest_tree);
+        fd_close(b->masks_fd);
 }
 
 int workspace_start(const WorkspaceSpec *spec, pid_t *ret_pid, int *ret_pidfd, Error **reterr) {
@@ -297,6 +301,7 @@ int workspace_start(const WorkspaceSpec *spec, pid_t *ret_pid, int *ret_pidfd, E
                 .owner_userns_fd = -EBADF,
                 .layers_fd = -EBADF,
                 .guest_tree = -EBADF,
+                .masks_fd = -EBADF,
                 .staging_fd = -EBADF,
                 .root_fd = -EBADF,
                 .init_fd = spec->init_fd,

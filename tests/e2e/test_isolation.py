@@ -48,6 +48,9 @@ print(json.dumps({
     "status": dict(line.split(":\t", 1) for line in read("/proc/self/status").splitlines() if ":\t" in line),
     "init": read("/proc/1/comm").strip(),
     "init_root": attempt(os.readlink, "/proc/1/root"),
+    "boot_id": read("/proc/sys/kernel/random/boot_id"),
+    "cmdline": read("/proc/cmdline"),
+    "hidden_proc": {name: read("/proc/" + name) for name in ("keys", "kallsyms", "modules", "interrupts", "sysrq-trigger")},
     "init_environ": read("/proc/1/environ"),
     "pids": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
     "self": os.getpid(),
@@ -145,9 +148,8 @@ def test_a_harness_sees_itself_and_nothing_of_the_host(facts, place):
     assert status["TracerPid"] == "0"
 
     # processes
-    assert facts["init"] == "carrel-init"
-    assert facts["init_root"] == "EACCES" and facts["init_environ"] == "EACCES"
-    assert facts["pids"] == [1, facts["self"]]
+    assert (facts["init"], facts["init_root"], facts["init_environ"]) == ("ENOENT",) * 3  # hidepid
+    assert facts["pids"] == [facts["self"]]
     assert facts["descriptors"][:3] == [0, 1, 2] and len(facts["descriptors"]) <= 4  # and the listing's own
 
     # namespaces, and what they hide
@@ -157,7 +159,7 @@ def test_a_harness_sees_itself_and_nothing_of_the_host(facts, place):
     assert facts["routes"] == []
     assert facts["hostname"] == "carrel"
     assert facts["uptime"] < 10
-    assert {line.split(":")[2] for line in facts["cgroup"].splitlines()} == {"/"}
+    assert {line.split(":")[2] for line in facts["cgroup"].splitlines()} == {"/", "/harness"}
     assert facts["connect"] == "ENETUNREACH"
     assert facts["abstract"] == "ECONNREFUSED"
 
@@ -173,6 +175,13 @@ def test_a_harness_sees_itself_and_nothing_of_the_host(facts, place):
     for mount in facts["mounts"]:
         assert "nosuid" in mount[5], mount
     assert not {"mem", "kmsg", "sda", "vda", "kvm", "fuse", "loop-control"} & set(facts["devices"])
+
+    # what the kernel tells of the host
+    assert facts["boot_id"] != Path("/proc/sys/kernel/random/boot_id").read_text()
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\n", facts["boot_id"])
+    assert facts["cmdline"] == ""
+    assert set(facts["hidden_proc"].values()) <= {"", "ENOENT"}
+    assert "/sys" not in [mount[4] for mount in facts["mounts"]]
 
     # the environment is made, not inherited
     assert "of the host" not in facts["environment"].values()
@@ -245,9 +254,15 @@ def test_every_process_of_a_run_is_in_its_groups(place):
     run = place.record().name
 
     def listed():
+        """The names of a run's processes, for each hierarchy: in its group and in the parts of it."""
         return [
-            sorted(Path("/proc", pid, "comm").read_text().strip() for pid in file.read_text().split())
-            for file in (Path(group, "cgroup.procs") for group in groups() if Path(group).name == run)
+            sorted(
+                Path("/proc", pid, "comm").read_text().strip()
+                for file in Path(group).rglob("cgroup.procs")
+                for pid in file.read_text().split()
+            )
+            for group in groups()
+            if Path(group).name == run
         ]
 
     until(lambda: all("sleep" in names for names in listed()), what="the sleeper's exec")
@@ -280,3 +295,15 @@ def test_a_shim_has_an_id_of_its_own_and_no_privilege(place):
     assert os.listdir(f"/proc/{shim}/root") == []
     process.communicate(b"end\n")
     until(lambda: not place.own_processes())
+
+
+def test_sys_is_shown_when_asked_for_and_without_the_hosts_devices(place):
+    policy = place.write("sys.yaml", "filesystem: {sys: yes}\n")
+    process = place.start(
+        "run", "--policy", policy, "--", "sh", "-c",
+        "ls /sys/class/net; cat /sys/devices/system/cpu/online;"
+        " ls -A /sys/block /sys/kernel /sys/firmware /sys/module 2>/dev/null | grep -v :;"
+        " (echo x >/sys/class/net/lo/mtu) 2>/dev/null || echo kept",
+    )
+    out, _ = process.communicate()
+    assert out.decode().split() == ["lo", Path("/sys/devices/system/cpu/online").read_text().strip(), "kept"]

@@ -102,7 +102,13 @@ static void follow_print_summary(const Run *run, const Outcome *o) {
         escape_word(stdout, run->id);
         fputc(' ', stdout);
         render_outcome(stdout, o);
-        fprintf(stdout, "\n  attempts  %u\n  record    ", o->attempts);
+        fprintf(stdout, "\n  attempts  %u", o->attempts);
+        if (o->usage && o->usage->cpu_us)
+                fprintf(stdout,
+                        "\n  used      %.1f s of processor time, %.0f MiB of memory at most",
+                        (double)o->usage->cpu_us / (double)USEC_PER_SEC,
+                        (double)o->usage->memory_peak_bytes / (double)MIB);
+        fprintf(stdout, "\n  record    ");
         escape_word(stdout, run->record);
         if (o->error && *o->error->hint) {
                 fputs("\n  hint      ", stdout);

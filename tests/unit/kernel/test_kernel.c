@@ -109,7 +109,7 @@ static void a_group_is_limited_and_leaves_nothing(void **state) {
         snprintf(name, sizeof name, "test-%d", (int)getpid());
         if (cgroup_host_open(&host, &e) < 0 ||
             cgroup_create(&host, run_fd, name, &limits, &e) < 0 ||
-            cgroup_open(&host, name, &group, &e) < 0)
+            cgroup_open(&host, name, 0, &group, &e) < 0)
                 fail_msg("%s", e->what);
         assert_int_equal(file_read_at(run_fd, "cgroups", 4096, &list, NULL, NULL), 0);
         assert_non_null(strstr(list, name));

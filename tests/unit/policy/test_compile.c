@@ -116,6 +116,79 @@ static void a_relative_working_directory_starts_at_the_target(void **state) {
         assert_string_equal(p->target, "/src");
 }
 
+static const PlanMask *mask_of(const Plan *p, const char *path) {
+        for (size_t i = 0; i < p->n_masks; i++)
+                if (strcmp(p->masks[i]->path, path) == 0)
+                        return p->masks[i];
+        return NULL;
+}
+
+static void the_kernels_own_is_masked_but_for_an_inner_sandbox(void **state) {
+        _cleanup_message_ Plan *plain = plan_of(TASK(""), "{}"),
+                               *nested = plan_of(TASK(""), "{nesting: yes}"),
+                               *sys = plan_of(TASK(""), "{filesystem: {sys: yes}}");
+
+        assert_int_equal(mask_of(plain, "/proc/cmdline")->kind,
+                         CARREL__V1__MASK_KIND__MASK_KIND_HIDE);
+        assert_int_equal(mask_of(plain, "/proc/sys")->kind,
+                         CARREL__V1__MASK_KIND__MASK_KIND_READ_ONLY);
+        assert_null(mask_of(plain, "/sys/kernel"));
+        assert_int_equal(nested->n_masks, 0);
+        assert_true(nested->nesting && !plain->nesting);
+        assert_non_null(mask_of(sys, "/sys/kernel"));
+        assert_non_null(mask_of(sys, "/proc/cmdline"));
+        for (size_t i = 0; i < sys->n_masks; i++)
+                for (size_t k = 0; k < i; k++)
+                        assert_false(path_contains(sys->masks[i]->path, sys->masks[k]->path));
+}
+
+static const PlanMount *mount_of(const Plan *p, const char *target) {
+        for (size_t i = 0; i < p->n_mounts; i++)
+                if (strcmp(p->mounts[i]->target, target) == 0)
+                        return p->mounts[i];
+        return NULL;
+}
+
+static void nothing_is_executed_where_the_policy_says_so(void **state) {
+        _cleanup_message_ Plan *p = plan_of(TASK(""), "{filesystem: {noexec: [/tmp]}}"),
+                               *none = NULL;
+        _cleanup_error_ Error *err = NULL;
+
+        assert_false(mount_of(p, "/tmp")->executable);
+        assert_true(mount_of(p, "/usr")->executable);
+        assert_int_equal(
+                compile(TASK(""), "{filesystem: {noexec: [/tmp, /temp]}}", IMAGE_TEXT, &none, &err),
+                -EINVAL);
+        assert_string_equal(err->what, "'noexec' names '/temp', where nothing is mounted");
+        assert_string_equal(err->field, "filesystem.noexec[1]");
+        assert_non_null(strstr(err->hint, "/dev/shm"));
+}
+
+static bool may_write(const Plan *p, const char *path) {
+        for (size_t i = 0; i < p->n_landlock_writable; i++)
+                if (strcmp(p->landlock_writable[i], path) == 0)
+                        return true;
+        return false;
+}
+
+static void landlock_lets_write_what_is_meant_to_be_written(void **state) {
+        _cleanup_message_ Plan
+                *plain = plan_of(TASK(""), "{}"),
+                *walled = plan_of("{owner: a, source: {directory: /s}, harness: {command: [x]}}",
+                                  "{filesystem: {landlock: yes}}");
+        _cleanup_message_ Plan *both = NULL;
+        _cleanup_error_ Error *err = NULL;
+
+        assert_int_equal(plain->n_landlock_writable, 0);
+        assert_true(may_write(walled, "/workspace") && may_write(walled, "/tmp") &&
+                    may_write(walled, "/home/agent"));
+        assert_false(may_write(walled, "/") || may_write(walled, "/usr"));
+        assert_int_equal(compile(TASK(""), "{nesting: yes, filesystem: {landlock: yes}}",
+                                 IMAGE_TEXT, &both, &err),
+                         -EINVAL);
+        assert_string_equal(err->field, "filesystem.landlock");
+}
+
 static void mounts_stand_in_their_order(void **state) {
         static const char *const targets[] = {"/",    "/usr", "/dev",       "/proc", "/dev/shm",
                                               "/tmp", "/run", "/workspace", "/mnt/c"};
@@ -335,6 +408,9 @@ int main(void) {
                 cmocka_unit_test(defaults_are_those_that_the_schema_promises),
                 cmocka_unit_test(a_check_is_no_longer_than_the_run),
                 cmocka_unit_test(a_relative_working_directory_starts_at_the_target),
+                cmocka_unit_test(the_kernels_own_is_masked_but_for_an_inner_sandbox),
+                cmocka_unit_test(nothing_is_executed_where_the_policy_says_so),
+                cmocka_unit_test(landlock_lets_write_what_is_meant_to_be_written),
                 cmocka_unit_test(mounts_stand_in_their_order),
                 cmocka_unit_test(without_a_source_nothing_is_mounted_there),
                 cmocka_unit_test(the_environment_is_layered_and_sorted),
