@@ -381,6 +381,7 @@ static const Check checks[] = {
         FLAG("run_is_noexec", "/run", ST_NOEXEC),
         {"exec_in_shm", files_no_exec, .text = "/dev/shm"},
         {"exec_mapping_of_shm", files_no_exec_mapping, .text = "/dev/shm"},
+        {"exec_mapping_of_tmp", files_no_exec_mapping, .only = TRAIT_SMALL, .text = "/tmp"},
         NO_TYPE("sysfs", "sysfs"),
         NO_TYPE("cgroup", "cgroup"),
         NO_TYPE("debugfs", "debugfs"),

@@ -59,12 +59,13 @@ enum {
         OPTION_ONLY,
         OPTION_LIST,
         OPTION_JSON,
+        OPTION_QUIET,
         OPTION_HELP,
 };
 
 static struct {
         const char *only;
-        bool list, json;
+        bool list, json, quiet;
 } options;
 
 static struct { unsigned held, failed, skipped; } total;
@@ -85,11 +86,13 @@ static void print_json_text(const char *text) {
 }
 
 static void print_result(const char *name, Verdict verdict, const char *why) {
+        if (options.quiet && verdict == VERDICT_HELD)
+                return;
         if (!options.json) {
                 printf("%-6s %s%s%s\n", verdict_words[verdict], name, *why ? ": " : "", why);
         } else {
-                printf("{\"check\": \"%s\", \"verdict\": \"%s\", \"why\": ", name,
-                       verdict_words[verdict]);
+                printf("{\"profile\": \"%s\", \"check\": \"%s\", \"verdict\": \"%s\", \"why\": ",
+                       profile->name, name, verdict_words[verdict]);
                 print_json_text(why);
                 puts("}");
         }
@@ -112,6 +115,7 @@ static void print_help(FILE *to) {
               "  --only CLASS[.NAME]     these alone\n"
               "  --list                  print the names\n"
               "  --json                  a document a line\n"
+              "  --quiet                 leave out what holds\n"
               "Facts that only the host knows; checks that need one are skipped without:\n",
               to);
         for (Fact f = FACT_NONE + 1; f < N_FACTS; f++)
@@ -285,6 +289,8 @@ static int options_apply(int option) {
                 options.list = true;
         else if (option == OPTION_JSON)
                 options.json = true;
+        else if (option == OPTION_QUIET)
+                options.quiet = true;
         else if (option == OPTION_HELP)
                 print_help(stdout);
         else
@@ -293,17 +299,18 @@ static int options_apply(int option) {
 }
 
 static int options_parse(int argc, char **argv) {
-        struct option table[N_FACTS + 6] = {
+        struct option table[N_FACTS + 7] = {
                 {"profile", required_argument, NULL, OPTION_PROFILE},
                 {"only", required_argument, NULL, OPTION_ONLY},
                 {"list", no_argument, NULL, OPTION_LIST},
                 {"json", no_argument, NULL, OPTION_JSON},
+                {"quiet", no_argument, NULL, OPTION_QUIET},
                 {"help", no_argument, NULL, OPTION_HELP},
         };
         int option, r = 0;
 
         for (int f = FACT_NONE + 1; f < N_FACTS; f++)
-                table[4 + f] =
+                table[5 + f] =
                         (struct option){fact_names[f], required_argument, NULL, OPTION_FACT + f};
         while (r == 0 && (option = getopt_long(argc, argv, "", table, NULL)) >= 0)
                 r = options_apply(option);
@@ -312,7 +319,17 @@ static int options_parse(int argc, char **argv) {
         return r;
 }
 
-static bool battery_prepare(char *directory) {
+/* Where something may be written: not every sandbox has a /tmp. */
+static bool battery_make_scratch(void) {
+        static char places[][40] = {"/tmp/carrel-conformance-XXXXXX",
+                                    "/dev/shm/carrel-conformance-XXXXXX"};
+
+        for (size_t i = 0; i < ELEMENTSOF(places) && !scratch; i++)
+                scratch = mkdtemp(places[i]);
+        return scratch;
+}
+
+static bool battery_prepare(void) {
         sigset_t child;
 
         sigemptyset(&child);
@@ -321,11 +338,11 @@ static bool battery_prepare(char *directory) {
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
         result = mmap(NULL, sizeof *result, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
                       0);
-        scratch = mkdtemp(directory);
-        if (result == MAP_FAILED || !scratch)
-                fprintf(stderr, "carrel-conformance: cannot prepare '%s': %s\n", directory,
-                        errno_name(errno));
-        return result != MAP_FAILED && scratch;
+        if (result != MAP_FAILED && battery_make_scratch())
+                return true;
+        fprintf(stderr, "carrel-conformance: cannot make a directory in /tmp or /dev/shm: %s\n",
+                errno_name(errno));
+        return false;
 }
 
 static void battery_remove_scratch(void) {
@@ -340,7 +357,6 @@ static void battery_remove_scratch(void) {
 }
 
 int main(int argc, char **argv) {
-        char directory[] = "/tmp/carrel-conformance-XXXXXX";
         int r;
 
         start_note();
@@ -348,7 +364,7 @@ int main(int argc, char **argv) {
         r = options_parse(argc, argv);
         if (r != 0)
                 return r < 0 ? 0 : r;
-        if (!options.list && !battery_prepare(directory))
+        if (!options.list && !battery_prepare())
                 return 2;
         for (size_t i = 0; i < ELEMENTSOF(classes); i++)
                 class_run(classes[i]);

@@ -188,18 +188,21 @@ static Verdict proc_hides_processes(const Check *c) {
                               foreign);
 }
 
-/* @text: a file where each line ends with the place of our group as we see it. */
+/* Its own root, or a part of it that init made; never a way up, or a path of the host. */
+static bool proc_is_own_group(const char *line) {
+        const char *path = strrchr(line, ':');
+
+        return path && path[1] == '/' && !strchr(path + 2, '/') && !strstr(path, "..");
+}
+
 static Verdict proc_cgroup(const Check *c) {
-        char text[4096] = "";
-        bool below = false;
+        char text[4096] = "", found[512] = "";
 
         (void)probe_read("/proc/self/cgroup", text, sizeof text);
-        for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
-                size_t n = strlen(line);
-
-                below |= n < 2 || strcmp(line + n - 2, ":/") != 0;
-        }
-        return verdict_expect(!below, "a group that is its own root", "a path of the host");
+        for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+                if (!proc_is_own_group(line))
+                        snprintf(found, sizeof found, "%s", line);
+        return verdict_expect(!*found, "a group that is its own root", "'%s'", found);
 }
 
 static Verdict proc_shows_no_marker(const Check *c) {
@@ -249,7 +252,6 @@ static const Check checks[] = {
         {"sys_is_procfs", proc_is_procfs, .text = "/proc/sys"},
         {"self_attr_is_procfs", proc_is_procfs, .text = "/proc/self/attr"},
         {"self_fd_is_procfs", proc_is_procfs, .text = "/proc/self/fd"},
-        {"sysrq_is_procfs", proc_is_procfs, .text = "/proc/sysrq-trigger"},
         {"is_one", proc_is_one},
         /* An inner sandbox may mount a /proc only where nothing of ours is covered. */
         {"sys_is_read_only", proc_is_read_only, TRAIT_NESTING, .text = "/proc/sys"},
@@ -308,6 +310,11 @@ static const Check checks[] = {
         UNREADABLE("own_stack", "/proc/self/stack"),
         UNREADABLE("sys_kernel_debug", "/sys/kernel/debug/sched/debug"),
         {"read_cmdline", proc_cmdline_is_empty, TRAIT_NESTING},
+        {"read_diskstats", check_unreadable, TRAIT_NESTING, .text = "/proc/diskstats"},
+        {"read_partitions", check_unreadable, TRAIT_NESTING, .text = "/proc/partitions"},
+        {"read_interrupts", check_unreadable, TRAIT_NESTING, .text = "/proc/interrupts"},
+        {"read_softirqs", check_unreadable, TRAIT_NESTING, .text = "/proc/softirqs"},
+        {"read_key_users", check_unreadable, TRAIT_NESTING, .text = "/proc/key-users"},
         {"cmdline_of_the_host", proc_cmdline, TRAIT_NESTING, .needs = FACT_CMDLINE},
         {"boot_id_of_the_host", proc_boot_id, TRAIT_NESTING, .needs = FACT_BOOT_ID},
         {"kallsyms_addresses", proc_addresses, .text = "/proc/kallsyms"},

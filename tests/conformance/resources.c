@@ -125,8 +125,10 @@ static Verdict resources_core(const Check *c) {
         int status = 0;
         pid_t pid = fork();
 
-        if (pid == 0)
+        if (pid == 0) {
+                (void)!chdir(scratch); /* where it would be left */
                 abort();
+        }
         waitpid(pid, &status, 0);
         return verdict_expect(WIFSIGNALED(status) && !WCOREDUMP(status), "no core dump",
                               "wait status %#x", (unsigned)status);

@@ -1,22 +1,34 @@
 /*
  * The programs of an ordinary job, where the image has them: a script each
  *
- * Each runs in the scratch directory; its last line is what a failure shows.
+ * Each runs in a directory of its own at home, where programs may be executed; its last line is
+ * what a failure shows.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "conformance.h"
+
+#define TOOLS_PROLOGUE                                                                             \
+        "d=$(mktemp -d \"$HOME/.carrel-conformance-XXXXXX\") && cd \"$d\" || exit 125; "           \
+        "trap 'rm -rf \"$d\"' EXIT; "
+
+static int tools_script(const char *script, char *output, size_t size) {
+        char text[4096];
+
+        snprintf(text, sizeof text, TOOLS_PROLOGUE "%s", script);
+        return probe_shell(text, output, size);
+}
 
 /* @text: the script, whose first word names the program. */
 static Verdict tools_run(const Check *c) {
         char program[32] = "", text[512] = "";
         int status;
 
-        strncpy(program, c->text,
-                strcspn(c->text, " ") < sizeof program ? strcspn(c->text, " ") : 0);
+        (void)sscanf(c->text, "%31s", program);
         if (!probe_has(program))
                 return verdict_skip("this image has no %s", program);
-        status = probe_shell(c->text, text, sizeof text);
+        status = tools_script(c->text, text, sizeof text);
         return verdict_expect(status == 0, "status 0", "%d: '%s'", status, text);
 }
 
@@ -24,7 +36,7 @@ static Verdict tools_run(const Check *c) {
 static Verdict tools_fail(const Check *c) {
         char text[512] = "";
 
-        return verdict_expect(probe_shell(c->text, text, sizeof text) != 0, "a failure",
+        return verdict_expect(tools_script(c->text, text, sizeof text) != 0, "a failure",
                               "that it works");
 }
 
