@@ -48,6 +48,7 @@ typedef enum Fact {
 typedef enum Trait {
         TRAIT_NESTING = 1 << 0, /* user namespaces, and all that they allow inside */
         TRAIT_SMALL = 1 << 1,   /* system calls that few programs need are taken away */
+        TRAIT_DEBUG = 1 << 2,   /* more than a debugger needs: kcmp, pidfd_getfd */
 } Trait;
 
 typedef struct Profile {

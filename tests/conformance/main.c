@@ -31,7 +31,7 @@ static const Class *const classes[] = {
 /* As policy/profiles has them: a number that is changed there is changed here. */
 static const Profile profiles[] = {
         {"default", 0, 1 * GIB, 64 * MIB, 8 * GIB, 1024, 65536},
-        {"build", TRAIT_NESTING, 4 * GIB, 1 * GIB, 32 * GIB, 8192, 65536},
+        {"build", TRAIT_NESTING | TRAIT_DEBUG, 4 * GIB, 1 * GIB, 32 * GIB, 8192, 65536},
         {"strict", TRAIT_SMALL, 128 * MIB, 16 * MIB, 1 * GIB, 128, 4096},
 };
 

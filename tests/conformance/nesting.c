@@ -143,13 +143,29 @@ static Verdict nesting_outer_raw_socket(const Check *c) {
         return verdict_refused("a raw socket", socket(AF_INET, SOCK_RAW, 1));
 }
 
-/* CVE-2022-0492: cgroup v1, whose release_agent is a program of the host. */
+/*
+ * CVE-2022-0492: a hierarchy's release_agent is a program of the host. It may be mounted, as the
+ * root of our cgroup namespace; what stands there stays the host's. @text: file system and options,
+ * @args: the file.
+ */
 static Verdict nesting_cgroup(const Check *c) {
+        Check file = {.name = c->name, .text = probe_path((const char *)c->args[0])};
+        const char *options = c->number ? "memory" : NULL;
+
         if (!nesting_enter(CLONE_NEWNS | CLONE_NEWCGROUP))
                 return nesting_fail();
-        return verdict_denied("mount of cgroup",
-                              mount("cgroup", scratch, "cgroup", 0, (const void *)"memory"));
+        if (mount("cgroup", scratch, c->text, 0, options) < 0)
+                return verdict_denied("mount of cgroup", -1);
+        return check_unwritable(&file);
 }
+
+#define CGROUP(name_, type, v1, file)                                                              \
+        {                                                                                          \
+                .name = (name_), .run = nesting_cgroup, .only = TRAIT_NESTING, .text = (type),     \
+                .number = (v1), .args = {                                                          \
+                        ARG(file)                                                                  \
+                }                                                                                  \
+        }
 
 static const Check checks[] = {
         {"root_of_its_own", nesting_root, .only = TRAIT_NESTING},
@@ -174,7 +190,14 @@ static const Check checks[] = {
          .args = {ARG("none")}},
         {"outer_network", nesting_outer_network, .only = TRAIT_NESTING},
         {"outer_raw_socket", nesting_outer_raw_socket, .only = TRAIT_NESTING},
-        {"cgroup_release_agent", nesting_cgroup, .only = TRAIT_NESTING},
+        CGROUP("cgroup_release_agent", "cgroup", true, "release_agent"),
+        CGROUP("cgroup_notify", "cgroup", true, "notify_on_release"),
+        CGROUP("cgroup_limit", "cgroup", true, "memory.limit_in_bytes"),
+        CGROUP("cgroup_members", "cgroup", true, "cgroup.procs"),
+        CGROUP("cgroup2_limit", "cgroup2", false, "memory.max"),
+        CGROUP("cgroup2_members", "cgroup2", false, "cgroup.procs"),
+        CGROUP("cgroup2_controllers", "cgroup2", false, "cgroup.subtree_control"),
+        CGROUP("cgroup2_kill", "cgroup2", false, "cgroup.kill"),
 };
 
 const Class class_nesting = CLASS("nesting", "root of an inner user namespace", checks);

@@ -123,13 +123,21 @@ static Verdict network_set_option(const Check *c) {
                 c->name, setsockopt(fd, (int)c->number, (int)c->args[0], value, sizeof value));
 }
 
-static Verdict network_get_option(const Check *c) {
+/* Tables of the packet filter: refused, or not there before somebody loads a module. */
+static Verdict network_set_rules(const Check *c) {
+        unsigned char value[4] = {7};
+        int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+        return verdict_denied(c->name,
+                              setsockopt(fd, SOL_IP, (int)c->args[0], value, sizeof value));
+}
+
+static Verdict network_get_rules(const Check *c) {
         unsigned char value[128] = {0};
         socklen_t size = 84; /* struct ipt_getinfo */
         int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-        return verdict_refused(c->name,
-                               getsockopt(fd, (int)c->number, (int)c->args[0], value, &size));
+        return verdict_denied(c->name, getsockopt(fd, SOL_IP, (int)c->args[0], value, &size));
 }
 
 #define UNREACHABLE(name_, address, port, type)                                                    \
@@ -177,13 +185,10 @@ static const Check checks[] = {
         SETTING("force_buffer", SOL_SOCKET, SO_RCVBUFFORCE, SOCK_STREAM),
         SETTING("transparent", SOL_IP, IP_TRANSPARENT, SOCK_STREAM),
         SETTING("repair", IPPROTO_TCP, TCP_REPAIR, SOCK_STREAM),
-        SETTING("replace_filter_rules",
-                SOL_IP,
-                64 /* IPT_SO_SET_REPLACE: CVE-2021-22555 */,
-                SOCK_DGRAM),
-        SETTING("replace_arp_rules", SOL_IP, 96 /* ARPT_SO_SET_REPLACE */, SOCK_DGRAM),
-        {"read_filter_rules", network_get_option, .number = SOL_IP,
-         .args = {64 /* IPT_SO_GET_INFO */}},
+        {"replace_filter_rules", network_set_rules,
+         .args = {64 /* IPT_SO_SET_REPLACE: CVE-2021-22555 */}},
+        {"replace_arp_rules", network_set_rules, .args = {96 /* ARPT_SO_SET_REPLACE */}},
+        {"read_filter_rules", network_get_rules, .args = {64 /* IPT_SO_GET_INFO */}},
 };
 
 const Class class_network = CLASS("network", "lo, and nobody to reach", checks);

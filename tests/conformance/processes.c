@@ -102,6 +102,17 @@ static Verdict processes_compare_init(const Check *c) {
         return processes_is_out_of_reach("kcmp", syscall(SYS_kcmp, getpid(), 1, 0, 0, 0));
 }
 
+/* It tells where the kernel keeps things: of one's own processes, too. */
+static Verdict processes_compare_child(const Check *c) {
+        pid_t pid = probe_sleeper();
+        long r = syscall(SYS_kcmp, getpid(), pid, 1 /* KCMP_VM */, 0, 0);
+        int code = errno;
+
+        probe_end(pid);
+        errno = code;
+        return verdict_refused("kcmp", r);
+}
+
 static Verdict processes_limit_init(const Check *c) {
         struct rlimit now;
 
@@ -208,6 +219,7 @@ static const Check checks[] = {
         {"signal_init_by_pidfd", processes_pidfd_signal},
         {"advise_init", processes_advise_init},
         {"compare_with_init", processes_compare_init},
+        {"compare_with_child", processes_compare_child, TRAIT_DEBUG},
         {"limits_of_init", processes_limit_init},
         {"priority_of_init", processes_schedule_init},
         {"processors_of_init", processes_affinity_of_init},

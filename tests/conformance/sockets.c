@@ -34,7 +34,7 @@ static Verdict sockets_pair(const Check *c) {
                                syscall(SYS_socketpair, c->number, c->args[0], c->args[1], ends));
 }
 
-/* Not there: by the filter, by the kernel, or for want of a module. */
+/* Not there: by the filter or by the kernel. */
 static Verdict sockets_protocol(const Check *c) {
         return verdict_denied(c->name, socket((int)c->number, (int)c->args[0], (int)c->args[1]));
 }
@@ -188,8 +188,15 @@ static const Check checks[] = {
         FAMILY("inet_icmp", AF_INET, SOCK_RAW, IPPROTO_ICMP),
         FAMILY("inet6_raw", AF_INET6, SOCK_RAW, IPPROTO_ICMPV6),
         {"ping", sockets_protocol, .number = AF_INET, .args = {SOCK_DGRAM, IPPROTO_ICMP}},
-        {"sctp", sockets_protocol, .number = AF_INET, .args = {SOCK_SEQPACKET, 132}},
-        {"dccp", sockets_protocol, .number = AF_INET, .args = {SOCK_DCCP, 33}},
+        /* for each of these a kernel may load a module, whoever asks */
+        FAMILY("sctp", AF_INET, SOCK_SEQPACKET, 132),
+        FAMILY("sctp_stream", AF_INET6, SOCK_STREAM, 132),
+        FAMILY("sctp_by_type", AF_INET, SOCK_SEQPACKET, 0),
+        FAMILY("dccp", AF_INET, SOCK_DCCP, 33),
+        FAMILY("dccp_by_type", AF_INET6, SOCK_DCCP, 0),
+        FAMILY("l2tp", AF_INET, SOCK_DGRAM, 115),
+        FAMILY("udplite", AF_INET, SOCK_DGRAM, 136),
+        FAMILY("smc_by_protocol", AF_INET, SOCK_STREAM, 256),
 
         NETLINK("usersock", 2),
         NETLINK("sock_diag", 4),

@@ -67,7 +67,8 @@ static const Check checks[] = {
                "gcc -fsanitize=address -o l l.c && ./l"),
         TOOL("make",
              "make --version >/dev/null && mkdir -p m && cd m && "
-             "printf 'all: a b\\na b:\\n\\techo x >$@\\n' >Makefile && make -s -j4 && cmp a b"),
+             "printf 'all: a b\\na b:\\n\\techo x >$@\\n' >Makefile && make -s -j4 && test $(cat "
+             "a)$(cat b) = xx"),
         TOOL("python",
              "python3 -c 'import multiprocessing as m, subprocess, tempfile, threading; "
              "p = m.get_context(\"fork\").Pool(2); assert p.map(abs, [-1, -2]) == [1, 2]; "
@@ -82,7 +83,7 @@ static const Check checks[] = {
              "if (c.execFileSync(\"echo\", [\"a\"]).toString() !== \"a\\n\") process.exit(1); "
              "new w.Worker(\"process.exit(0)\", {eval: true})'"),
         TOOL("perl", "perl -e 'fork() // die; wait'"),
-        TOOL("tar", "tar cf a.tar -C / etc/passwd && tar xf a.tar && cmp etc/passwd /etc/passwd"),
+        TOOL("tar", "tar cf a.tar -C / etc/passwd && tar xf a.tar && test -s etc/passwd"),
         TOOL("find", "find . -name nothing"),
         TRACER("strace", "strace -f -o trace sh -c 'true | true' && grep -q exit_group trace"),
         TRACER("gdb",

@@ -229,16 +229,6 @@ static Verdict works_read_child(const Check *c) {
         return verdict_expect(copy == 42, "what stands there", "%ld", copy);
 }
 
-static Verdict works_compare_children(const Check *c) {
-        pid_t pid = probe_sleeper();
-        long r = syscall(SYS_kcmp, getpid(), pid, 1 /* KCMP_VM */, 0, 0);
-        int code = errno;
-
-        probe_end(pid);
-        errno = code;
-        return verdict_worked("kcmp", r);
-}
-
 /* ---- confining oneself further ---- */
 
 static Verdict works_filter(const Check *c) {
@@ -559,7 +549,6 @@ static const Check checks[] = {
         NOT_SMALL("trace_child", works_trace_child),
         NOT_SMALL("seize_child", works_seize_child),
         NOT_SMALL("read_child", works_read_child),
-        NOT_SMALL("compare_with_child", works_compare_children),
         {"filter", works_filter},
         {"landlock", works_landlock},
         {"jit", works_jit},
