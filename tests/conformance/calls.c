@@ -263,6 +263,8 @@ static const Check checks[] = {
         PERSONALITY("bsd", PER_BSD),
         {"clone3", calls_clone3},
         {"set_exe", calls_set_exe},
+        REFUSED("wake_alarm", SYS_timerfd_create, 9 /* CLOCK_BOOTTIME_ALARM */, 0),
+        REFUSED("io_flusher", SYS_prctl, PR_SET_IO_FLUSHER, 1, 0, 0, 0),
         REFUSED("set_brk", SYS_prctl, PR_SET_MM, PR_SET_MM_BRK, 4096, 0, 0),
 
         /* unknown and foreign numbers */

@@ -147,6 +147,9 @@ ssize_t probe_read(const char *path, char *buffer, size_t size);
 /** probe_field() - a line "NAME:\tVALUE" of a file such as /proc/self/status */
 bool probe_field(const char *path, const char *name, char *value, size_t size);
 
+/** probe_numbers() - the decimal numbers that @text begins with. Return: how many, at most @max. */
+size_t probe_numbers(const char *text, unsigned long *ret_numbers, size_t max);
+
 /** probe_contains() - 1 if a line of the file contains @text, 0 if none does, -1: unreadable */
 int probe_contains(const char *path, const char *text);
 

@@ -123,7 +123,7 @@ static Verdict devices_own_terminals(const Check *c) {
         int fd = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
         const char *name = fd < 0 ? NULL : ptsname(fd);
 
-        return verdict_expect(name && atoi(name + strcspn(name, "0123456789")) < 2,
+        return verdict_expect(name && strtol(name + strcspn(name, "0123456789"), NULL, 10) < 2,
                               "an instance of its own", "%s", name ?: errno_name(errno));
 }
 

@@ -123,13 +123,13 @@ static Verdict identity_write(const Check *c) {
 
 /* Root of the host, or a host that is the workspace's size of all ids, must be in no map. */
 static Verdict identity_map(const Check *c) {
-        unsigned long inside, outside, n, lowest = ULONG_MAX;
-        FILE *f = fopen(c->text, "re");
+        unsigned long line[3], lowest = ULONG_MAX;
+        char text[4096] = "";
 
-        while (f && fscanf(f, "%lu %lu %lu", &inside, &outside, &n) == 3)
-                lowest = outside < lowest ? outside : lowest;
-        if (f)
-                fclose(f);
+        (void)probe_read(c->text, text, sizeof text);
+        for (char *at = strtok(text, "\n"); at; at = strtok(NULL, "\n"))
+                if (probe_numbers(at, line, 3) == 3 && line[1] < lowest)
+                        lowest = line[1];
         return verdict_expect(lowest != ULONG_MAX && lowest >= 65536,
                               "ids of the workspace's own range", "a map from host id %lu", lowest);
 }
@@ -187,7 +187,7 @@ static bool identity_has_executed(pid_t pid) {
 static Verdict identity_setuid_program(const Check *c) {
         const char *program = identity_find_setuid();
         char path[64], ids[64] = "hidden ids, not its parent's";
-        unsigned r, e, s, f;
+        unsigned long uids[4];
         pid_t pid;
 
         if (!program)
@@ -198,8 +198,8 @@ static Verdict identity_setuid_program(const Check *c) {
                 usleep(1000);
         (void)probe_field(path, "Uid", ids, sizeof ids);
         probe_end(pid);
-        return verdict_expect(sscanf(ids, "%u %u %u %u", &r, &e, &s, &f) == 4 && e == getuid() &&
-                                      s == getuid() && e,
+        return verdict_expect(probe_numbers(ids, uids, 4) == 4 && uids[1] == getuid() &&
+                                      uids[2] == getuid() && uids[1],
                               "our own ids", "%s of %s", ids, program);
 }
 

@@ -21,7 +21,8 @@ Result *result;
 
 /* ---- verdicts ---- */
 
-static Verdict verdict_fail(const char *expected, const char *found, va_list arguments) {
+static Verdict __attribute__((format(printf, 2, 0)))
+verdict_fail(const char *expected, const char *found, va_list arguments) {
         int n = snprintf(result->why, sizeof result->why, "expected %s, found ", expected);
 
         if (n > 0 && (size_t)n < sizeof result->why)
@@ -176,6 +177,18 @@ bool probe_field(const char *path, const char *name, char *value, size_t size) {
         return false;
 }
 
+size_t probe_numbers(const char *text, unsigned long *ret_numbers, size_t max) {
+        size_t n = 0;
+        char *end;
+
+        for (; n < max; n++, text = end) {
+                ret_numbers[n] = strtoul(text, &end, 10);
+                if (end == text)
+                        break;
+        }
+        return n;
+}
+
 int probe_contains(const char *path, const char *text) {
         FILE *f = fopen(path, "re");
         char *line = NULL;
@@ -236,7 +249,7 @@ int probe_await(pid_t pid) {
         return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-static void probe_run_script(const char *script, int out) {
+static _Noreturn void probe_run_script(const char *script, int out) {
         int null = open("/dev/null", O_RDONLY);
 
         if (chdir(scratch) < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)

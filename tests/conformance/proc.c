@@ -180,7 +180,7 @@ static Verdict proc_hides_processes(const Check *c) {
         struct stat st;
 
         while (d && (e = readdir(d)))
-                if (atoi(e->d_name) > 0 && fstatat(dirfd(d), e->d_name, &st, 0) == 0)
+                if (strtol(e->d_name, NULL, 10) > 0 && fstatat(dirfd(d), e->d_name, &st, 0) == 0)
                         foreign += st.st_uid != getuid();
         if (d)
                 closedir(d);
@@ -220,8 +220,8 @@ static Verdict proc_uptime(const Check *c) {
 
         (void)probe_read("/proc/uptime", text, sizeof text);
         clock_gettime(CLOCK_BOOTTIME, &t);
-        return verdict_expect(atof(text) < 600 && t.tv_sec < 600, "the workspace's uptime", "%ld s",
-                              (long)t.tv_sec);
+        return verdict_expect(strtod(text, NULL) < 600 && t.tv_sec < 600, "the workspace's uptime",
+                              "%ld s", (long)t.tv_sec);
 }
 
 static Verdict proc_btime(const Check *c) {
@@ -231,7 +231,7 @@ static Verdict proc_btime(const Check *c) {
 
         (void)probe_read("/proc/stat", text, sizeof text);
         line = strstr(text, "btime ");
-        begin = line ? atol(line + 6) : 0;
+        begin = line ? strtol(line + 6, NULL, 10) : 0;
         return verdict_expect(labs(time(NULL) - begin) < 600, "a boot time of the workspace's own",
                               "%ld s ago", (long)(time(NULL) - begin));
 }

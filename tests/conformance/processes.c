@@ -135,16 +135,19 @@ static Verdict processes_affinity_of_init(const Check *c) {
                                          sched_setaffinity(1, sizeof set, &set));
 }
 
+static pid_t processes_host_pid(void) {
+        return (pid_t)strtol(facts[FACT_PID], NULL, 10);
+}
+
 /* A number of the host names nobody here. */
 static Verdict processes_host(const Check *c) {
-        return verdict_denied("a signal to a process of the host",
-                              kill((pid_t)atoi(facts[FACT_PID]), 0));
+        return verdict_denied("a signal to a process of the host", kill(processes_host_pid(), 0));
 }
 
 static Verdict processes_host_in_proc(const Check *c) {
         char path[64];
 
-        snprintf(path, sizeof path, "/proc/%d/status", atoi(facts[FACT_PID]));
+        snprintf(path, sizeof path, "/proc/%d/status", processes_host_pid());
         return verdict_denied(path, access(path, F_OK));
 }
 

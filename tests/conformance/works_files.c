@@ -144,7 +144,8 @@ static Verdict works_map(const Check *c) {
         works_leave(fd);
         at = mmap(NULL, 4, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
         WORKS("mmap", at == MAP_FAILED ? -1 : 0);
-        memcpy(at, "word", 4);
+        for (int i = 0; i < 4; i++)
+                at[i] = "word"[i];
         WORKS("msync", msync(at, 4, MS_SYNC));
         WORKS("pread", pread(file, text, 4, 0));
         return verdict_expect(strcmp(text, "word") == 0, "the word", "'%s'", text);
