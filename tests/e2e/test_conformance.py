@@ -39,8 +39,8 @@ def test_every_boundary_of_a_profile_holds(place, profile):
     assert all(why.startswith(("this image has no", "this kernel has no")) for why in skipped.values()), skipped
 
 
-def test_the_self_test_prints_what_failed_and_a_line_a_profile(place):
-    result = place.carrel("self-test", "--profile", "strict", timeout=300)
+def test_the_self_test_prints_what_failed_and_a_line_a_profile(carreld):
+    result = carreld.carrel("self-test", "--profile", "strict", timeout=300)
     *lines, last = result.out.splitlines()
     assert last.startswith("profile strict: "), result
     assert all(line.startswith(("skip ", "FAILED ")) for line in lines)
@@ -86,6 +86,23 @@ def test_facts_of_the_host_are_what_a_check_compares_with(tmp_path):
             without = bare("--only", check)
             assert without.stdout.startswith(f"skip   {check}: --host-{fact} was not given"), without
             assert without.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "script, why",
+    [("kill -9 $PPID", "expected an end, found signal 9"), ("exec sleep 600", "it did not end within 10 s")],
+)
+def test_a_check_that_dies_or_hangs_fails_and_ends_no_other(tmp_path, script, why):
+    """Two checks start `true` by PATH: the battery's is replaced."""
+    program = tmp_path / "true"
+    program.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\n{script}\n")
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    result = subprocess.run([BATTERY, "--only", "works"], capture_output=True, text=True, env=environment, timeout=60)
+    assert f"FAILED works.posix_spawn: {why}\nok     works.exec\n" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("profile default: ") and result.returncode == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_unknown_names_are_refused():
