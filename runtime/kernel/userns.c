@@ -83,6 +83,9 @@ int userns_open(const UsernsMap *uids, const UsernsMap *gids, Error **reterr) {
         r = userns_write_map(pid, "uid_map", uids, reterr);
         if (r == 0)
                 r = userns_write_map(pid, "gid_map", gids, reterr);
+        /* Anybody inside may write this one, once (user_namespaces(7)): so it is written here. */
+        if (r == 0)
+                r = userns_write_map(pid, "projid_map", uids, reterr);
         if (r == 0) {
                 snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
                 fd = open(path, O_RDONLY | O_CLOEXEC);
