@@ -247,17 +247,34 @@ static int prove_mask(const MountTable *t, const Carrel__V1__PlanMask *mask, Ver
         return 0;
 }
 
+/* Whether @path is a directory, with no link on the way to it from its byte @from on. */
+static bool prove_is_plain_directory(char *path, size_t from) {
+        for (char *slash = path + from; slash;) {
+                struct stat st;
+                int r;
+
+                slash = strchr(slash + 1, '/');
+                if (slash)
+                        *slash = 0;
+                r = lstat(path, &st);
+                if (slash)
+                        *slash = '/';
+                if (r < 0 || !S_ISDIR(st.st_mode))
+                        return false;
+        }
+        return true;
+}
+
 /* A directory of the source that must stay as it is, where the source has it. */
 static int prove_read_only(const MountTable *t, const char *target, const char *path, Verdict *v) {
         _cleanup_free_ char *place = NULL;
         const MountLine *m;
-        struct stat st;
 
         if (asprintf(&place, "%s/%s", target, path) < 0) {
                 place = NULL;
                 return prove_broken(v, "there is no memory to look at '%s'", path);
         }
-        if (lstat(place, &st) < 0 || !S_ISDIR(st.st_mode))
+        if (!prove_is_plain_directory(place, strlen(target)))
                 return 0;
         m = prove_find_mount(t, place);
         return m && prove_has(m, "ro") ? 0 : prove_broken(v, "'%s' can be written", place);
