@@ -73,6 +73,15 @@ static int policy_check_network(const Policy *policy, Error **reterr) {
         return error_field(reterr, -EINVAL, "network.mode");
 }
 
+/* A message may hold any number. */
+static int policy_check_nesting(const Policy *policy, Error **reterr) {
+        if (policy->nesting <= CARREL__V1__CHOICE__CHOICE_NO)
+                return 0;
+        error_refuse(reterr, EINVAL, "write 'yes' or 'no'", "%d is no choice for 'nesting'",
+                     (int)policy->nesting);
+        return error_field(reterr, -EINVAL, "nesting");
+}
+
 int policy_check_fields(const Policy *policy, Error **reterr) {
         int r = numbers_check(&policy->base, "", policy_numbers, ELEMENTSOF(policy_numbers), false,
                               reterr);
@@ -81,6 +90,8 @@ int policy_check_fields(const Policy *policy, Error **reterr) {
                 r = filesystem_check(policy->filesystem, reterr);
         if (r == 0 && policy->syscalls)
                 r = syscalls_check(policy->syscalls, reterr);
+        if (r == 0)
+                r = policy_check_nesting(policy, reterr);
         if (r == 0)
                 r = policy_check_network(policy, reterr);
         if (r == 0)
@@ -108,7 +119,7 @@ static int policy_check_complete(const Policy *policy, Error **reterr) {
                 return policy_refuse_unset("network.mode", reterr);
         if (!policy->syscalls || !policy->syscalls->n_allow)
                 return policy_refuse_unset("syscalls.allow", reterr);
-        return 0;
+        return syscalls_check_whole(policy->syscalls, reterr);
 }
 
 /* A memory file system is memory: one that is larger than the limit kills instead of being full. */

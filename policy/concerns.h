@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdbool.h>
 
+#include "policy/syscalls.h"
 #include "proto/messages.h"
 
 typedef Carrel__V1__Filesystem Filesystem;
@@ -16,7 +17,6 @@ typedef Carrel__V1__Harness Harness;
 typedef Carrel__V1__Limits Limits;
 typedef Carrel__V1__MountRule MountRule;
 typedef Carrel__V1__Resources Resources;
-typedef Carrel__V1__Syscalls Syscalls;
 typedef Carrel__V1__Policy__EnvironmentEntry PolicyVariable;
 typedef Carrel__V1__Harness__EnvironmentEntry HarnessVariable;
 typedef Carrel__V1__PlanCheck PlanCheck;
@@ -72,12 +72,6 @@ int filesystem_check_target(const char *target, bool is_source, Error **reterr);
 int filesystem_check(const Filesystem *filesystem, Error **reterr);
 int filesystem_compile(
         Plan *plan, const Task *task, const Policy *policy, const Image *image, Error **reterr);
-
-/* syscalls.c */
-int syscalls_check(const Syscalls *syscalls, Error **reterr);
-/** syscalls_compile() - a filter as struct sock_filter[], for PR_SET_SECCOMP; costs about a
- * millisecond. */
-int syscalls_compile(const Syscalls *syscalls, ProtobufCBinaryData *ret_filter, Error **reterr);
 
 /* resources.c */
 int resources_compile(Plan *plan, const Policy *policy, Error **reterr);
