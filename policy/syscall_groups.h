@@ -31,7 +31,8 @@ typedef struct SyscallCondition {
 extern const SyscallCondition syscall_conditions[];
 extern const size_t n_syscall_conditions;
 
-/* The other way round: arguments that are refused whatever the policy allows; masks are whole. */
+/* The other way round: arguments that are refused whatever the policy allows; masks are whole. At
+ * most 64. */
 typedef struct SyscallDenial {
         const char *call;
         SyscallBox box;

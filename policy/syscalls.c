@@ -204,3 +204,34 @@ int syscalls_check_whole(const Syscalls *syscalls, Error **reterr) {
         }
         return 0;
 }
+
+/* The denials of one call; there are a few. Return: how many. */
+static size_t syscall_denied_boxes(const char *call, SyscallBox *boxes) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < n_syscall_denials; i++)
+                if (strcmp(syscall_denials[i].call, call) == 0)
+                        boxes[n++] = syscall_denials[i].box;
+        return n;
+}
+
+void syscall_boxes(const char *call,
+                   bool nesting,
+                   void (*use)(const SyscallBox *box, void *data),
+                   void *data) {
+        static const SyscallBox anything;
+        SyscallBox denied[64];
+        size_t n_denied = syscall_denied_boxes(call, denied);
+        bool conditional = false;
+
+        for (size_t i = 0; i < n_syscall_conditions; i++) {
+                const SyscallCondition *c = &syscall_conditions[i];
+
+                if (strcmp(c->call, call) != 0 || (nesting && c->nesting))
+                        continue;
+                conditional = true;
+                (void)syscall_box_subtract(&c->box, denied, n_denied, use, data);
+        }
+        if (!conditional)
+                (void)syscall_box_subtract(&anything, denied, n_denied, use, data);
+}

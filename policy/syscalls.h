@@ -56,11 +56,7 @@ int syscalls_compile(const Syscalls *syscalls,
  */
 int syscalls_floor_compile(ProtobufCBinaryData *ret_filter, Error **reterr);
 
-/**
- * syscall_boxes() - what arguments a call that is allowed may have, as boxes that do not overlap
- *
- * Return: 0, or a negative errno of @use's making: none.
- */
+/** syscall_boxes() - what arguments a call may have where the policy allows it. */
 void syscall_boxes(const char *call,
                    bool nesting,
                    void (*use)(const SyscallBox *box, void *data),
