@@ -54,10 +54,13 @@ static const struct {
         uint32_t mask;
         bool flags; /* several names at once */
         bool small; /* said only where it is not 0, with @label */
+        bool known; /* said only where it has a name */
         const char *label;
         const ArgumentName *names;
 } explain_arguments[] = {
         {"socket", 0, UINT32_MAX, .names = FAMILIES},
+        {"socket", 1, 0xf, .known = true,
+         .names = NAMES(NAME(SOCK_RDM), NAME(SOCK_SEQPACKET), NAME(SOCK_DCCP), NAME(SOCK_PACKET))},
         {"socket", 2, UINT32_MAX, .small = true, .label = "protocol "},
         {"socketpair", 0, UINT32_MAX, .names = FAMILIES},
         {"clone", 0, 0xffffff00 & ~CLONE_NEWTIME, .flags = true, .names = NAMESPACES},
@@ -103,33 +106,35 @@ static void explain_flags(
         }
 }
 
-static void explain_value(const ArgumentName *names, uint32_t value, char *text, size_t size) {
-        for (; names->name; names++)
-                if (names->value == value) {
-                        explain_add(text, size, "%s", names->name);
-                        return;
-                }
-        explain_add(text, size, value < 4096 ? "%u" : "%#x", value);
+static const char *explain_name(const ArgumentName *names, uint32_t value) {
+        for (; names && names->name; names++)
+                if (names->value == value)
+                        return names->name;
+        return NULL;
+}
+
+static void
+explain_argument(size_t row, uint32_t value, const char *lead, char *text, size_t size) {
+        const char *name = explain_name(explain_arguments[row].names, value);
+
+        if (explain_arguments[row].flags)
+                explain_flags(explain_arguments[row].names, value, lead, text, size);
+        else if (name)
+                explain_add(text, size, "%s%s", lead, name);
+        else if (explain_arguments[row].small && value)
+                explain_add(text, size, "%s%s%u", lead, explain_arguments[row].label, value);
+        else if (!explain_arguments[row].small && !explain_arguments[row].known)
+                explain_add(text, size, value < 4096 ? "%s%u" : "%s%#x", lead, value);
 }
 
 static void
 explain_call_arguments(const char *call, const uint64_t *args, char *text, size_t size) {
-        for (size_t i = 0; i < ELEMENTSOF(explain_arguments); i++) {
-                const char *lead = *text ? ", " : "";
-                uint32_t value =
-                        (uint32_t)args[explain_arguments[i].arg] & explain_arguments[i].mask;
-
-                if (strcmp(explain_arguments[i].call, call) != 0)
-                        continue;
-                if (explain_arguments[i].flags) {
-                        explain_flags(explain_arguments[i].names, value, lead, text, size);
-                } else if (!explain_arguments[i].small) {
-                        explain_add(text, size, "%s", lead);
-                        explain_value(explain_arguments[i].names, value, text, size);
-                } else if (value) {
-                        explain_add(text, size, "%s%s%u", lead, explain_arguments[i].label, value);
-                }
-        }
+        for (size_t i = 0; i < ELEMENTSOF(explain_arguments); i++)
+                if (strcmp(explain_arguments[i].call, call) == 0)
+                        explain_argument(i,
+                                         (uint32_t)args[explain_arguments[i].arg] &
+                                                 explain_arguments[i].mask,
+                                         *text ? ", " : "", text, size);
 }
 
 /* ---- rules --------------------------------------------------------------------------------------

@@ -430,6 +430,15 @@ const size_t n_syscall_groups = ELEMENTSOF(syscall_groups);
 #define SOCKET(family, protocol)                                                                   \
         { "socket", TWO(0, LOW32, (family), 2, LOW32, (protocol)) }
 
+/* Without a protocol the type chooses it: SOCK_SEQPACKET is SCTP. The flags beside it are free. */
+#define SOCK_TYPE_MASK 0xfu
+#define SOCKET_OF_TYPE(family, type)                                                               \
+        {                                                                                          \
+                "socket", {                                                                        \
+                        .mask = {LOW32, SOCK_TYPE_MASK, LOW32}, .value = {(family), (type), 0 }    \
+                }                                                                                  \
+        }
+
 const SyscallCondition syscall_conditions[] = {
         {"clone", ONE(0, CLONE_NAMESPACES, 0), .nesting = true},
         /* What uname(2) says. Other bits weaken a program: ADDR_NO_RANDOMIZE, READ_IMPLIES_EXEC. */
@@ -439,12 +448,16 @@ const SyscallCondition syscall_conditions[] = {
         {"personality", ONE(0, LOW32, UNAME26 | PER_LINUX32)},
         {"personality", ONE(0, LOW32, LOW32)}, /* only asks */
         {"socket", ONE(0, LOW32, AF_UNIX)},
-        SOCKET(AF_INET, 0),
+        SOCKET_OF_TYPE(AF_INET, SOCK_STREAM),
+        SOCKET_OF_TYPE(AF_INET, SOCK_DGRAM),
+        SOCKET_OF_TYPE(AF_INET, SOCK_RAW),
         SOCKET(AF_INET, IPPROTO_ICMP),
         SOCKET(AF_INET, IPPROTO_TCP),
         SOCKET(AF_INET, IPPROTO_UDP),
         SOCKET(AF_INET, IPPROTO_MPTCP),
-        SOCKET(AF_INET6, 0),
+        SOCKET_OF_TYPE(AF_INET6, SOCK_STREAM),
+        SOCKET_OF_TYPE(AF_INET6, SOCK_DGRAM),
+        SOCKET_OF_TYPE(AF_INET6, SOCK_RAW),
         SOCKET(AF_INET6, IPPROTO_TCP),
         SOCKET(AF_INET6, IPPROTO_UDP),
         SOCKET(AF_INET6, IPPROTO_ICMPV6),

@@ -39,7 +39,6 @@ DENIED = {  # expression: (call, arguments, part of the rule, part of the hint)
     "call(321, 0, 0, 0)": ("bpf", "", "'@kernel'", "syscalls.allow"),
     "call(425, 1, 0)": ("io_uring_setup", "", "'@uring'", "syscalls.allow"),
     "call(312, 1, 1, 0, 0, 0)": ("kcmp", "", "'@debug'", "syscalls.allow"),
-    "call(175, 0, 0, 0)": ("init_module", "", "", "no policy"),
 }
 
 
@@ -62,6 +61,13 @@ def test_each_denied_call_is_refused_and_explained(place):
         assert (event.count, event.lost) == (1, 0)
     assert found == {}
     assert not any(event.HasField("degraded") for event in place.journal())
+
+
+def test_what_no_policy_can_allow_is_refused(place):
+    """Where a filter above the workspace has the floor, its EPERM comes first and there is no event."""
+    place.write("calls.py", CALLS + "print(call(175, 0, 0, 0), call(169, 0, 0, 0, 0), call(172, 3), call(164, 0, 0))")
+    assert place.run("/usr/bin/python3", "calls.py").out.split() == ["EPERM"] * 4
+    assert {event.hint for event in denials(place)} <= {"no policy changes this: do without it"}
 
 
 def test_what_is_unknown_or_foreign_is_no_event(place):

@@ -36,6 +36,13 @@ static const struct {
          "AF_NETLINK, protocol 12",
          FAMILIES,
          NOTHING},
+        {SYS_socket,
+         {AF_INET, SOCK_SEQPACKET | SOCK_CLOEXEC, 0},
+         false,
+         "socket",
+         "AF_INET, SOCK_SEQPACKET",
+         FAMILIES,
+         NOTHING},
         {SYS_socket, {99, 1, 0}, false, "socket", "99", FAMILIES, NOTHING},
         /* The arguments are harmless: so it was the call. */
         {SYS_socket,

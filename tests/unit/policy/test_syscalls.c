@@ -227,6 +227,13 @@ static void internet_sockets_are_of_every_day(void **state) {
                 assert_int_equal(answer(&f, SYS_socket, AF_INET, SOCK_STREAM, rare[i]), REFUSED);
                 assert_int_equal(answer(&f, SYS_socket, AF_INET6, SOCK_STREAM, rare[i]), REFUSED);
         }
+        for (uint64_t type = 0; type < 16; type++) /* without a protocol it chooses one */
+                for (uint64_t flags = 0; flags < 2; flags++)
+                        assert_int_equal(answer(&f, SYS_socket, AF_INET + 8 * flags,
+                                                type | flags * SOCK_CLOEXEC, 0),
+                                         type >= SOCK_STREAM && type <= SOCK_RAW ? ALLOWED
+                                                                                 : REFUSED);
+        assert_int_equal(answer(&f, SYS_socket, AF_UNIX, SOCK_SEQPACKET, 0), ALLOWED);
         assert_int_equal(answer(&f, SYS_socket, AF_INET, SOCK_DGRAM, IPPROTO_ICMP), ALLOWED);
         assert_int_equal(answer(&f, SYS_socket, AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6), ALLOWED);
 }
