@@ -60,7 +60,11 @@ static const struct {
 } explain_arguments[] = {
         {"socket", 0, UINT32_MAX, .names = FAMILIES},
         {"socket", 1, 0xf, .known = true,
-         .names = NAMES(NAME(SOCK_RDM), NAME(SOCK_SEQPACKET), NAME(SOCK_DCCP), NAME(SOCK_PACKET))},
+         .names = NAMES(NAME(SOCK_RAW),
+                        NAME(SOCK_RDM),
+                        NAME(SOCK_SEQPACKET),
+                        NAME(SOCK_DCCP),
+                        NAME(SOCK_PACKET))},
         {"socket", 2, UINT32_MAX, .small = true, .label = "protocol "},
         {"socketpair", 0, UINT32_MAX, .names = FAMILIES},
         {"clone", 0, 0xffffff00 & ~CLONE_NEWTIME, .flags = true, .names = NAMESPACES},

@@ -426,16 +426,20 @@ const size_t n_syscall_groups = ELEMENTSOF(syscall_groups);
         (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |             \
          CLONE_NEWPID | CLONE_NEWNET)
 
-/* A protocol's first socket may load a module (SCTP, L2TP, SMC, ...): only those of every day. */
-#define SOCKET(family, protocol)                                                                   \
-        { "socket", TWO(0, LOW32, (family), 2, LOW32, (protocol)) }
-
-/* Without a protocol the type chooses it: SOCK_SEQPACKET is SCTP. The flags beside it are free. */
+/*
+ * A protocol's first socket may load a module (SCTP, L2TP, SMC, ...): only those of every day. The
+ * type counts too: it chooses the protocol where none is named (SOCK_SEQPACKET is SCTP), and
+ * SOCK_PACKET makes a packet socket of AF_INET. The flags beside it are free.
+ */
 #define SOCK_TYPE_MASK 0xfu
-#define SOCKET_OF_TYPE(family, type)                                                               \
+#define SOCKET(family, type, protocol)                                                             \
         {                                                                                          \
                 "socket", {                                                                        \
-                        .mask = {LOW32, SOCK_TYPE_MASK, LOW32}, .value = {(family), (type), 0 }    \
+                        .mask = {LOW32, SOCK_TYPE_MASK, LOW32}, .value = {                         \
+                                (family),                                                          \
+                                (type),                                                            \
+                                (protocol)                                                         \
+                        }                                                                          \
                 }                                                                                  \
         }
 
@@ -448,21 +452,19 @@ const SyscallCondition syscall_conditions[] = {
         {"personality", ONE(0, LOW32, UNAME26 | PER_LINUX32)},
         {"personality", ONE(0, LOW32, LOW32)}, /* only asks */
         {"socket", ONE(0, LOW32, AF_UNIX)},
-        SOCKET_OF_TYPE(AF_INET, SOCK_STREAM),
-        SOCKET_OF_TYPE(AF_INET, SOCK_DGRAM),
-        SOCKET_OF_TYPE(AF_INET, SOCK_RAW),
-        SOCKET(AF_INET, IPPROTO_ICMP),
-        SOCKET(AF_INET, IPPROTO_TCP),
-        SOCKET(AF_INET, IPPROTO_UDP),
-        SOCKET(AF_INET, IPPROTO_MPTCP),
-        SOCKET_OF_TYPE(AF_INET6, SOCK_STREAM),
-        SOCKET_OF_TYPE(AF_INET6, SOCK_DGRAM),
-        SOCKET_OF_TYPE(AF_INET6, SOCK_RAW),
-        SOCKET(AF_INET6, IPPROTO_TCP),
-        SOCKET(AF_INET6, IPPROTO_UDP),
-        SOCKET(AF_INET6, IPPROTO_ICMPV6),
-        SOCKET(AF_INET6, IPPROTO_MPTCP),
-        SOCKET(AF_NETLINK, NETLINK_ROUTE),
+        SOCKET(AF_INET, SOCK_STREAM, 0),
+        SOCKET(AF_INET, SOCK_STREAM, IPPROTO_TCP),
+        SOCKET(AF_INET, SOCK_STREAM, IPPROTO_MPTCP),
+        SOCKET(AF_INET, SOCK_DGRAM, 0),
+        SOCKET(AF_INET, SOCK_DGRAM, IPPROTO_UDP),
+        SOCKET(AF_INET, SOCK_DGRAM, IPPROTO_ICMP),
+        SOCKET(AF_INET6, SOCK_STREAM, 0),
+        SOCKET(AF_INET6, SOCK_STREAM, IPPROTO_TCP),
+        SOCKET(AF_INET6, SOCK_STREAM, IPPROTO_MPTCP),
+        SOCKET(AF_INET6, SOCK_DGRAM, 0),
+        SOCKET(AF_INET6, SOCK_DGRAM, IPPROTO_UDP),
+        SOCKET(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6),
+        {"socket", TWO(0, LOW32, AF_NETLINK, 2, LOW32, NETLINK_ROUTE)},
         {"socketpair", ONE(0, LOW32, AF_UNIX)},
         /* Devices need a privilege, but for one: 0/0, which overlayfs takes as "deleted below". */
         {"mknod", ONE(1, S_IFMT, 0)},

@@ -28,8 +28,10 @@ def family(*arguments):
 NESTING = "set 'nesting: yes' in the policy; profile 'build' has it"
 
 DENIED = {  # expression: (call, arguments, part of the rule, part of the hint)
-    "family(17, 3, 0)": ("socket", "AF_PACKET", "sockets are AF_UNIX, AF_INET", "no policy"),
-    "family(16, 3, 12)": ("socket", "AF_NETLINK, protocol 12", "NETLINK_ROUTE", "no policy"),
+    "family(17, 3, 0)": ("socket", "AF_PACKET, SOCK_RAW", "sockets are AF_UNIX, AF_INET", "no policy"),
+    "family(16, 3, 12)": ("socket", "AF_NETLINK, SOCK_RAW, protocol 12", "NETLINK_ROUTE", "no policy"),
+    "family(2, 10, 6)": ("socket", "AF_INET, SOCK_PACKET, protocol 6", "TCP, UDP", "no policy"),
+    "family(2, 5, 0)": ("socket", "AF_INET, SOCK_SEQPACKET", "TCP, UDP", "no policy"),
     "family(2, 1, 132)": ("socket", "AF_INET, protocol 132", "TCP, UDP", "no policy"),
     "call(272, 0x10020000)": ("unshare", "CLONE_NEWUSER|CLONE_NEWNS", "'@namespaces'", NESTING),
     "call(56, 0x10000011, 0, 0, 0, 0)": ("clone", "CLONE_NEWUSER", "namespaces of its own", NESTING),
@@ -243,6 +245,6 @@ def test_a_sandbox_is_refused_in_default_and_the_record_says_what_allows_it(plac
 
 def test_nesting_gives_no_power_over_what_is_outside(place):
     """Root of an inner namespace is still nobody to the workspace's own namespaces, and to the floor."""
-    place.write("calls.py", CALLS + "print(call(321, 0, 0, 0), call(175, 0, 0, 0), family(16, 3, 12), family(17, 3, 0), call(170, b'x', 1))")
+    place.write("calls.py", CALLS + "print(call(321, 0, 0, 0), call(175, 0, 0, 0), family(16, 3, 12), family(17, 3, 0), family(2, 10, 3), call(170, b'x', 1))")
     result = place.shell("unshare -Ur /usr/bin/python3 calls.py; unshare -U sh -c 'umount /proc' 2>/dev/null || echo kept", "--policy", "build")
-    assert result.out.split() == ["EPERM"] * 5 + ["kept"], result
+    assert result.out.split() == ["EPERM"] * 6 + ["kept"], result

@@ -82,7 +82,7 @@ static void without_a_listener_a_notification_is_eperm(void **state) {
 }
 
 /* Answers one call as the shim does, in a process of its own. */
-static void answer_one(int listener) {
+static _Noreturn void answer_one(int listener) {
         struct seccomp_notif_resp answer = {.error = -EBUSY};
         union {
                 struct seccomp_notif n;

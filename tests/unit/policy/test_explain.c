@@ -28,12 +28,18 @@ static const struct {
         bool nesting;
         const char *call, *arguments, *rule, *hint;
 } cases[] = {
-        {SYS_socket, {AF_PACKET, SOCK_RAW, 0}, false, "socket", "AF_PACKET", FAMILIES, NOTHING},
+        {SYS_socket,
+         {AF_PACKET, SOCK_RAW, 0},
+         false,
+         "socket",
+         "AF_PACKET, SOCK_RAW",
+         FAMILIES,
+         NOTHING},
         {SYS_socket,
          {AF_NETLINK, 3, 12},
          true,
          "socket",
-         "AF_NETLINK, protocol 12",
+         "AF_NETLINK, SOCK_RAW, protocol 12",
          FAMILIES,
          NOTHING},
         {SYS_socket,
