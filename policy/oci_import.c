@@ -7,6 +7,7 @@
  *          second
  *       -> the difference to the base policy, as 'syscalls.allow' and 'syscalls.deny'
  */
+#include <ctype.h>
 #include <errno.h>
 #include <seccomp.h>
 #include <stdlib.h>
@@ -15,8 +16,8 @@
 #include "policy/oci.h"
 
 #define OCI_BOXES_MAX    2048u
-#define OCI_KERNEL_MAJOR 5u /* the oldest that carrel runs on: 5.19 */
-#define OCI_KERNEL_MINOR 19u
+#define OCI_KERNEL_MAJOR 5 /* the oldest that carrel runs on: 5.19 */
+#define OCI_KERNEL_MINOR 19
 
 /* ---- rules that count ---------------------------------------------------------------------------
  */
@@ -44,25 +45,32 @@ static bool filter_has_arch(const OciFilter *f) {
         return false;
 }
 
-/* "5.10": carrel's oldest kernel has what a rule of up to that waits for. Anything odd: it has not.
- */
+/* "5.10": whether every kernel that carrel runs on is as new. Of newer ones nobody knows. */
 static bool filter_has_kernel(const OciFilter *f) {
-        unsigned major = 0, minor = 0;
-        char more;
+        unsigned long major, minor;
+        char *end;
 
-        return sscanf(f->minkernel, "%4u.%4u%c", &major, &minor, &more) == 2 &&
-               (major < OCI_KERNEL_MAJOR ||
-                (major == OCI_KERNEL_MAJOR && minor <= OCI_KERNEL_MINOR));
+        if (!isdigit((unsigned char)*f->minkernel))
+                return false;
+        major = strtoul(f->minkernel, &end, 10);
+        if (end[0] != '.' || !isdigit((unsigned char)end[1]))
+                return false;
+        minor = strtoul(end + 1, &end, 10);
+        return !*end && (major < OCI_KERNEL_MAJOR ||
+                         (major == OCI_KERNEL_MAJOR && minor <= OCI_KERNEL_MINOR));
 }
 
-/* A harness has no capability. */
+/* A harness has no capability. Where it is not known whether a rule counts, one that refuses does.
+ */
 static bool rule_counts(const OciSyscall *rule) {
         const OciFilter *in = rule->includes, *out = rule->excludes;
+        bool allows = !action_refuses(rule->action);
 
         if (in && (in->n_caps > 0 || (in->n_arches > 0 && !filter_has_arch(in)) ||
-                   (*in->minkernel && !filter_has_kernel(in))))
+                   (*in->minkernel && !filter_has_kernel(in) && allows)))
                 return false;
-        return !out || !(filter_has_arch(out) || (*out->minkernel && filter_has_kernel(out)));
+        return !out ||
+               !(filter_has_arch(out) || (*out->minkernel && (filter_has_kernel(out) || allows)));
 }
 
 static bool rule_names(const OciSyscall *rule, const char *call) {

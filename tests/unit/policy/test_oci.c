@@ -225,6 +225,9 @@ static void what_starts_a_program_stays_and_is_said(void **state) {
 #define ARGUMENT(i, v, w, op)                                                                      \
         "{\"index\": " #i ", \"value\": " #v ", \"valueTwo\": " #w ", \"op\": \"SCMP_CMP_" op "\"" \
         "}"
+#define KERNEL(action, which, version)                                                             \
+        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_" action "\", \"" which                    \
+        "\": {\"minKernel\": \"" version "\"}},"
 #define LAST "{\"names\": [\"write\"], \"action\": \"SCMP_ACT_ALLOW\"}"
 
 /* Each could open more than the profile says, if it were taken by halves. */
@@ -262,6 +265,14 @@ static const struct {
         {"{\"names\": [\"read\"], \"action\": \"SCMP_ACT_ALLOW\", \"includes\": {\"minKernel\": "
          "\"x\"}},",
          "read", false},
+        {KERNEL("ALLOW", "includes", "5.19"), "read", true},
+        {KERNEL("ALLOW", "includes", "5.20"), "read", false},
+        {KERNEL("ALLOW", "includes", "5."), "read", false},
+        {KERNEL("ALLOW", "excludes", "5.4"), "read", false},
+        {KERNEL("ALLOW", "excludes", "6.9"), "read", false},
+        {ALLOW("read", "") KERNEL("ERRNO", "includes", "6.9"), "read", false},
+        {ALLOW("read", "") KERNEL("ERRNO", "excludes", "6.9"), "read", false},
+        {ALLOW("read", "") KERNEL("ERRNO", "excludes", "5.4"), "read", true},
         {"{\"name\": \"read\", \"action\": \"SCMP_ACT_ALLOW\"},", "read", true},
 };
 
