@@ -5,6 +5,7 @@
 typedef struct DenialKind {
         SyscallExplanation why;
         uint64_t waiting; /* since the last event about it */
+        uint64_t all;
         uint64_t told_us;
         bool told;
 } DenialKind;
@@ -113,8 +114,16 @@ bool denials_add(Denials *d, uint64_t now_us, const SyscallExplanation *why) {
                 return denials_wait(d);
         }
         kind->waiting++;
+        kind->all++;
         denials_try(d, kind, now_us);
         return kind->waiting > 0;
+}
+
+void denials_each(const Denials *d,
+                  void (*use)(const SyscallExplanation *why, uint64_t count, void *data),
+                  void *data) {
+        for (size_t i = 0; i < d->n_kinds; i++)
+                use(&d->kinds[i].why, d->kinds[i].all, data);
 }
 
 bool denials_tick(Denials *d, uint64_t now_us) {

@@ -36,4 +36,9 @@ bool denials_tick(Denials *d, uint64_t now_us);
  * bound. */
 void denials_flush(Denials *d);
 
+/** denials_each() - the kinds that are remembered, and how many of each there were so far. */
+void denials_each(const Denials *d,
+                  void (*use)(const SyscallExplanation *why, uint64_t count, void *data),
+                  void *data);
+
 Denials *denials_free(Denials *d);

@@ -145,6 +145,12 @@ def test_each_process_of_a_task_is_heard(place):
     assert document["call"] == "bpf" and "syscalls.allow" in document["hint"]
 
 
+def test_an_agent_can_ask_what_was_denied_to_it(place):
+    place.write("calls.py", CALLS + "call(321, 0, 0, 0)\ncall(321, 0, 0, 0)\n")
+    result = place.shell("/usr/bin/python3 calls.py; carrel-guest status")
+    assert "denied 2 times: bpf(): the policy does not allow 'bpf', of group '@kernel'; name it" in result.out, result
+
+
 def test_a_program_that_cannot_be_executed_is_still_explained(place):
     result = place.run("no-such-program")
     assert (result.status, "is it in the image" in result.err) == (127, True)

@@ -112,6 +112,21 @@ static void a_run_has_so_many_events_and_one_for_the_rest(void **state) {
         assert_int_equal(told.count + told.lost, n);
 }
 
+static void add_up(const SyscallExplanation *why, uint64_t count, void *data) {
+        assert_string_equal(why->call, "mount");
+        *(uint64_t *)data += count;
+}
+
+static void an_agent_can_ask_for_all_so_far(void **state) {
+        uint64_t n = 0;
+
+        for (unsigned i = 0; i < 10; i++)
+                deny(*state, 1, "mount", i % 2);
+        denials_flush(*state);
+        denials_each(*state, add_up, &n);
+        assert_int_equal(n, 10);
+}
+
 static void a_flush_of_nothing_tells_nothing(void **state) {
         denials_flush(*state);
         deny(*state, 1, "mount", 1);
@@ -130,6 +145,7 @@ int main(void) {
                 TEST(a_second_has_so_many_events),
                 TEST(what_finds_no_place_is_counted_as_lost),
                 TEST(a_run_has_so_many_events_and_one_for_the_rest),
+                TEST(an_agent_can_ask_for_all_so_far),
                 TEST(a_flush_of_nothing_tells_nothing),
         };
 
