@@ -20,6 +20,11 @@
 #include "base/fd.h"
 #include "shim/shim.h"
 
+/* So many answers in so long: this process is not in the run's control group, and denied calls must
+ * not become a way to other people's processors. Whoever makes them waits. */
+#define LISTENER_BURST    250u
+#define LISTENER_BURST_US (10 * USEC_PER_MSEC)
+
 /* The kernel's structure may grow; it wants what it fills to be zero. */
 typedef union Notification {
         struct seccomp_notif notif;
@@ -100,6 +105,7 @@ void listener_add(Shim *s, int fd) {
                 return;
         }
         (void)sd_event_source_set_io_fd_own(source, true);
+        (void)sd_event_source_set_ratelimit(source, LISTENER_BURST_US, LISTENER_BURST);
         (void)sd_event_source_set_floating(source, true);
         sd_event_source_unref(source);
 }
