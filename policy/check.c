@@ -80,6 +80,27 @@ static int policy_check_network(const Policy *policy, Error **reterr) {
         return error_field(reterr, -EINVAL, "network.mode");
 }
 
+/* A message may hold any number. */
+static int policy_check_choices(const Policy *policy, Error **reterr) {
+        const struct {
+                const char *field;
+                Carrel__V1__Choice choice;
+        } choices[] = {
+                {"nesting", policy->nesting},
+                {"filesystem.sys", policy->filesystem ? policy->filesystem->sys : 0},
+                {"filesystem.landlock", policy->filesystem ? policy->filesystem->landlock : 0},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(choices); i++) {
+                if (choices[i].choice <= CARREL__V1__CHOICE__CHOICE_NO)
+                        continue;
+                error_refuse(reterr, EINVAL, "write 'yes' or 'no'", "%d is no choice for '%s'",
+                             (int)choices[i].choice, choices[i].field);
+                return error_field(reterr, -EINVAL, "%s", choices[i].field);
+        }
+        return 0;
+}
+
 int policy_check_fields(const Policy *policy, Error **reterr) {
         int r = numbers_check(&policy->base, "", policy_numbers, ELEMENTSOF(policy_numbers), false,
                               reterr);
@@ -93,6 +114,8 @@ int policy_check_fields(const Policy *policy, Error **reterr) {
                 r = protect_check(policy->filesystem, reterr);
         if (r == 0 && policy->syscalls)
                 r = syscalls_check(policy->syscalls, reterr);
+        if (r == 0)
+                r = policy_check_choices(policy, reterr);
         if (r == 0)
                 r = policy_check_network(policy, reterr);
         if (r == 0)
@@ -120,7 +143,7 @@ static int policy_check_complete(const Policy *policy, Error **reterr) {
                 return policy_refuse_unset("network.mode", reterr);
         if (!policy->syscalls || !policy->syscalls->n_allow)
                 return policy_refuse_unset("syscalls.allow", reterr);
-        return 0;
+        return syscalls_check_whole(policy->syscalls, reterr);
 }
 
 /* A memory file system is memory: one that is larger than the limit kills instead of being full. */

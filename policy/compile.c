@@ -179,6 +179,7 @@ int plan_compile(const Task *task,
         if (!plan || plan_compile_head(plan, task, policy, image, image_digest) < 0 ||
             plan_compile_identity(plan, policy) < 0)
                 return concern_no_memory(reterr);
+        plan->nesting = policy->nesting == CARREL__V1__CHOICE__CHOICE_YES;
         r = filesystem_compile(plan, task, policy, image, reterr);
         if (r == 0)
                 r = filesystem_compile_walls(plan, policy, reterr);
@@ -191,7 +192,7 @@ int plan_compile(const Task *task,
         if (r == 0)
                 r = resources_compile(plan, policy, reterr);
         if (r == 0)
-                r = syscalls_compile(policy->syscalls, &plan->seccomp, reterr);
+                r = syscalls_compile(policy->syscalls, plan->nesting, &plan->seccomp, reterr);
         if (r == 0)
                 r = plan_compile_processes(plan, task, policy, image, reterr);
         if (r < 0)

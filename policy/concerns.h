@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdbool.h>
 
+#include "policy/syscalls.h"
 #include "proto/messages.h"
 
 typedef Carrel__V1__Filesystem Filesystem;
@@ -16,7 +17,6 @@ typedef Carrel__V1__Harness Harness;
 typedef Carrel__V1__Limits Limits;
 typedef Carrel__V1__MountRule MountRule;
 typedef Carrel__V1__Resources Resources;
-typedef Carrel__V1__Syscalls Syscalls;
 typedef Carrel__V1__Policy__EnvironmentEntry PolicyVariable;
 typedef Carrel__V1__Harness__EnvironmentEntry HarnessVariable;
 typedef Carrel__V1__PlanCheck PlanCheck;
@@ -86,12 +86,6 @@ int protect_check(const Filesystem *filesystem, Error **reterr);
 int protect_check_approve(const Task *task, Error **reterr);
 /** protect_compile() - after filesystem_compile(): without a source there is nothing to protect. */
 int protect_compile(Plan *plan, const Task *task, const Filesystem *filesystem, Error **reterr);
-
-/* syscalls.c */
-int syscalls_check(const Syscalls *syscalls, Error **reterr);
-/** syscalls_compile() - a filter as struct sock_filter[], for PR_SET_SECCOMP; costs about a
- * millisecond. */
-int syscalls_compile(const Syscalls *syscalls, ProtobufCBinaryData *ret_filter, Error **reterr);
 
 /* resources.c */
 int resources_compile(Plan *plan, const Policy *policy, Error **reterr);

@@ -2,17 +2,21 @@
  * Which system calls belong together, and which arguments are harmless
  *
  * Groups are cut by what a program does, not by which kernel file a call lives in, so that a policy
- * reads as a list of abilities. A call may stand in no group: then nobody has it unless a policy
- * names it. Those that no profile allows are grouped too (@mount, @namespaces, ...), to be named in
- * one word.
+ * reads as a list of abilities. Every call stands in one. Those that no profile allows are
+ * grouped too (@handles, @kernel, ...), to be named in one word. What a group with `never` has is
+ * the floor: no policy can allow it.
  *
  * Invariant: every name is one of x86-64's (a unit test looks each up). A libseccomp that is older
  * than a call does not know its name: the call then answers ENOSYS, as on a kernel of that age.
  */
 #include "policy/syscall_groups.h"
 
+#include <linux/fs.h>
+#include <linux/netlink.h>
 #include <linux/personality.h>
+#include <linux/prctl.h>
 #include <linux/sched.h>
+#include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -142,7 +146,6 @@ const SyscallGroup syscall_groups[] = {
                "utime",
                "utimensat",
                "utimes",
-               "vmsplice",
                "write",
                "writev",
                "cachestat")},
@@ -205,7 +208,6 @@ const SyscallGroup syscall_groups[] = {
                "mbind",
                "membarrier",
                "memfd_create",
-               "memfd_secret",
                "mincore",
                "mlock",
                "mlock2",
@@ -220,7 +222,6 @@ const SyscallGroup syscall_groups[] = {
                "pkey_alloc",
                "pkey_free",
                "pkey_mprotect",
-               "remap_file_pages",
                "set_mempolicy",
                "set_mempolicy_home_node")},
         {"signals", "signals",
@@ -335,7 +336,8 @@ const SyscallGroup syscall_groups[] = {
                "process_vm_writev",
                "ptrace")},
         {"keyring", "the kernel's keys", CALLS("add_key", "keyctl", "request_key")},
-        {"namespaces", "make and enter namespaces", CALLS("setns", "unshare")},
+        {"namespaces", "make and enter namespaces, and name what is in them",
+         CALLS("setdomainname", "sethostname", "setns", "unshare"), .nesting = true},
         {"mount", "mounts and roots",
          CALLS("chroot",
                "fsconfig",
@@ -347,76 +349,161 @@ const SyscallGroup syscall_groups[] = {
                "move_mount",
                "open_tree",
                "pivot_root",
-               "umount2")},
+               "umount2"),
+         .nesting = true},
         {"handles", "files by handle", CALLS("name_to_handle_at", "open_by_handle_at")},
         {"uring", "io_uring, whose operations no filter sees",
          CALLS("io_uring_enter", "io_uring_register", "io_uring_setup")},
-        {"kernel", "change or observe the kernel itself",
-         CALLS("acct",
-               "bpf",
-               "delete_module",
+        {"rare", "seldom needed, and often where a kernel's defect was",
+         CALLS("memfd_secret",
+               "migrate_pages",
+               "modify_ldt",
+               "move_pages",
+               "remap_file_pages",
+               "vmsplice")},
+        {"kernel", "observe the kernel itself, or take part in its work",
+         CALLS("bpf",
                "fanotify_init",
                "fanotify_mark",
-               "finit_module",
-               "init_module",
-               "ioperm",
-               "iopl",
-               "kexec_file_load",
-               "kexec_load",
+               "lookup_dcookie",
                "perf_event_open",
                "quotactl",
                "quotactl_fd",
-               "reboot",
-               "swapoff",
-               "swapon",
                "syslog",
-               "userfaultfd")},
-        {"host", "set the clock and the names of the host",
-         CALLS("adjtimex",
-               "clock_adjtime",
-               "clock_settime",
-               "setdomainname",
-               "sethostname",
-               "settimeofday",
+               "userfaultfd",
                "vhangup")},
+        {"obsolete", "what no kernel of today does any more, or does for 32-bit programs alone",
+         CALLS("_sysctl",
+               "afs_syscall",
+               "epoll_ctl_old",
+               "epoll_wait_old",
+               "get_thread_area",
+               "getpmsg",
+               "nfsservctl",
+               "putpmsg",
+               "security",
+               "set_thread_area",
+               "sysfs",
+               "tuxcall",
+               "uselib",
+               "ustat",
+               "vserver")},
+        {"modules", "code of the kernel",
+         CALLS("create_module",
+               "delete_module",
+               "finit_module",
+               "get_kernel_syms",
+               "init_module",
+               "query_module"),
+         .never = "it changes which code the host's kernel runs"},
+        {"reboot", "end or replace the running kernel",
+         CALLS("kexec_file_load", "kexec_load", "reboot"), .never = "it ends the host's kernel"},
+        {"ports", "the processor's I/O ports", CALLS("ioperm", "iopl"),
+         .never = "it reaches the host's devices past the kernel"},
+        {"swap", "swap space", CALLS("swapoff", "swapon"), .never = "it changes the host's memory"},
+        {"accounting", "a log of ended processes", CALLS("acct"),
+         .never = "it makes the kernel write a file about every process of the host"},
+        {"clock", "set and steer the clock",
+         CALLS("adjtimex", "clock_adjtime", "clock_settime", "settimeofday"),
+         .never = "the host has one clock for everybody"},
 };
 const size_t n_syscall_groups = ELEMENTSOF(syscall_groups);
 
-#define LOW32 UINT64_C(0xffffffff)
-#define ARG(number, mask, value)                                                                   \
-        { .arg = (number), .op = SCMP_CMP_MASKED_EQ, .datum_a = (mask), .datum_b = (value) }
+#define LOW32 UINT32_MAX
+
+/* Arguments that must, under a mask, have a value. */
+#define ONE(i, m, v)                                                                               \
+        {                                                                                          \
+                .mask = {[i] = (m)}, .value = { [i] = (v) }                                        \
+        }
+#define TWO(i, m, v, j, n, w)                                                                      \
+        {                                                                                          \
+                .mask = {[i] = (m), [j] = (n)}, .value = { [i] = (v), [j] = (w) }                  \
+        }
 
 /* CLONE_NEWTIME is not among them: clone(2) reads that bit as part of the exit signal. */
 #define CLONE_NAMESPACES                                                                           \
         (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |             \
          CLONE_NEWPID | CLONE_NEWNET)
 
-/* These two change what uname(2) says. Others weaken a program: ADDR_NO_RANDOMIZE,
- * READ_IMPLIES_EXEC. */
-#define PERSONALITY_HARMLESS ((uint64_t)(UNAME26 | PER_LINUX32))
+/*
+ * A protocol's first socket may load a module (SCTP, L2TP, SMC, ...): only those of every day. The
+ * type counts too: it chooses the protocol where none is named (SOCK_SEQPACKET is SCTP), and
+ * SOCK_PACKET makes a packet socket of AF_INET. The flags beside it are free.
+ */
+#define SOCK_TYPE_MASK 0xfu
+#define SOCKET(family, type, protocol)                                                             \
+        {                                                                                          \
+                "socket", {                                                                        \
+                        .mask = {LOW32, SOCK_TYPE_MASK, LOW32}, .value = {                         \
+                                (family),                                                          \
+                                (type),                                                            \
+                                (protocol)                                                         \
+                        }                                                                          \
+                }                                                                                  \
+        }
 
 const SyscallCondition syscall_conditions[] = {
-        {"clone", 1, {ARG(0, CLONE_NAMESPACES, 0)}},
-        {"personality", 1, {ARG(0, LOW32 & ~PERSONALITY_HARMLESS, 0)}},
-        {"personality", 1, {ARG(0, LOW32, LOW32)}}, /* only asks */
-        {"socket", 1, {ARG(0, LOW32, AF_UNIX)}},
-        {"socket", 1, {ARG(0, LOW32, AF_INET)}},
-        {"socket", 1, {ARG(0, LOW32, AF_INET6)}},
-        {"socket", 2, {ARG(0, LOW32, AF_NETLINK), ARG(2, LOW32, 0 /* NETLINK_ROUTE */)}},
-        {"socketpair", 1, {ARG(0, LOW32, AF_UNIX)}},
+        {"clone", ONE(0, CLONE_NAMESPACES, 0), .nesting = true},
+        /* What uname(2) says. Other bits weaken a program: ADDR_NO_RANDOMIZE, READ_IMPLIES_EXEC. */
+        {"personality", ONE(0, LOW32, PER_LINUX)},
+        {"personality", ONE(0, LOW32, PER_LINUX32)},
+        {"personality", ONE(0, LOW32, UNAME26)},
+        {"personality", ONE(0, LOW32, UNAME26 | PER_LINUX32)},
+        {"personality", ONE(0, LOW32, LOW32)}, /* only asks */
+        {"socket", ONE(0, LOW32, AF_UNIX)},
+        SOCKET(AF_INET, SOCK_STREAM, 0),
+        SOCKET(AF_INET, SOCK_STREAM, IPPROTO_TCP),
+        SOCKET(AF_INET, SOCK_STREAM, IPPROTO_MPTCP),
+        SOCKET(AF_INET, SOCK_DGRAM, 0),
+        SOCKET(AF_INET, SOCK_DGRAM, IPPROTO_UDP),
+        SOCKET(AF_INET, SOCK_DGRAM, IPPROTO_ICMP),
+        SOCKET(AF_INET6, SOCK_STREAM, 0),
+        SOCKET(AF_INET6, SOCK_STREAM, IPPROTO_TCP),
+        SOCKET(AF_INET6, SOCK_STREAM, IPPROTO_MPTCP),
+        SOCKET(AF_INET6, SOCK_DGRAM, 0),
+        SOCKET(AF_INET6, SOCK_DGRAM, IPPROTO_UDP),
+        SOCKET(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6),
+        {"socket", TWO(0, LOW32, AF_NETLINK, 2, LOW32, NETLINK_ROUTE)},
+        {"socketpair", ONE(0, LOW32, AF_UNIX)},
         /* Devices need a privilege, but for one: 0/0, which overlayfs takes as "deleted below". */
-        {"mknod", 1, {ARG(1, S_IFMT, 0)}},
-        {"mknod", 1, {ARG(1, S_IFMT, S_IFREG)}},
-        {"mknod", 1, {ARG(1, S_IFMT, S_IFIFO)}},
-        {"mknod", 1, {ARG(1, S_IFMT, S_IFSOCK)}},
-        {"mknodat", 1, {ARG(2, S_IFMT, 0)}},
-        {"mknodat", 1, {ARG(2, S_IFMT, S_IFREG)}},
-        {"mknodat", 1, {ARG(2, S_IFMT, S_IFIFO)}},
-        {"mknodat", 1, {ARG(2, S_IFMT, S_IFSOCK)}},
+        {"mknod", ONE(1, S_IFMT, 0)},
+        {"mknod", ONE(1, S_IFMT, S_IFREG)},
+        {"mknod", ONE(1, S_IFMT, S_IFIFO)},
+        {"mknod", ONE(1, S_IFMT, S_IFSOCK)},
+        {"mknodat", ONE(2, S_IFMT, 0)},
+        {"mknodat", ONE(2, S_IFMT, S_IFREG)},
+        {"mknodat", ONE(2, S_IFMT, S_IFIFO)},
+        {"mknodat", ONE(2, S_IFMT, S_IFSOCK)},
 };
 const size_t n_syscall_conditions = ELEMENTSOF(syscall_conditions);
 
-/* Both put characters into a terminal as if somebody had typed them: ioctl_tty(2),
- * ioctl_console(2). */
-const uint32_t syscall_ioctls_denied[] = {TIOCSTI, TIOCLINUX};
-const size_t n_syscall_ioctls_denied = ELEMENTSOF(syscall_ioctls_denied);
+/* The first three: linux/netfilter_ipv4/ip_tables.h, netfilter_arp, netfilter_bridge; their headers
+ * do not go together with libc's. */
+#define IPT_SO_SET_REPLACE  64u
+#define ARPT_SO_SET_REPLACE 96u
+#define EBT_SO_SET_ENTRIES  128u
+
+#define OPTION(level, option, why)                                                                 \
+        { "setsockopt", TWO(1, LOW32, (level), 2, LOW32, (option)), why }
+
+const SyscallDenial syscall_denials[] = {
+        /* ioctl_tty(2), ioctl_console(2) */
+        {"ioctl", ONE(1, LOW32, TIOCSTI), "it types into a terminal as if somebody had"},
+        {"ioctl", ONE(1, LOW32, TIOCLINUX), "it types into a console as if somebody had"},
+        {"ioctl", ONE(1, LOW32, TIOCSETD), "it loads line disciplines, that is, kernel modules"},
+        {"ioctl", ONE(1, LOW32, FS_IOC_FSSETXATTR), "it changes what a disk quota counts"},
+        {"prctl", ONE(0, LOW32, PR_SET_MM), "it forges what a process says it is"},
+        {"prctl", ONE(0, LOW32, PR_SCHED_CORE), "it keeps others off a processor's core"},
+        /* A namespace of one's own is enough to reach these parsers (CVE-2021-22555). */
+        OPTION(IPPROTO_IP, IPT_SO_SET_REPLACE, "it loads a packet filter"),
+        OPTION(IPPROTO_IP, ARPT_SO_SET_REPLACE, "it loads a packet filter"),
+        OPTION(IPPROTO_IP, EBT_SO_SET_ENTRIES, "it loads a packet filter"),
+        OPTION(IPPROTO_IPV6, IPT_SO_SET_REPLACE, "it loads a packet filter"),
+};
+const size_t n_syscall_denials = ELEMENTSOF(syscall_denials);
+
+const char *const syscall_required[] = {
+        "close", "close_range", "execve", "exit_group", "rt_sigreturn", "sendmsg", "write",
+};
+const size_t n_syscall_required = ELEMENTSOF(syscall_required);

@@ -24,6 +24,7 @@ typedef struct TextParser {
         size_t path_length;
         size_t label; /* where in path the innermost field's own name starts */
         unsigned depth;
+        bool skip_unknown; /* fields */
         Error **reterr;
 } TextParser;
 
@@ -333,6 +334,23 @@ static int text_parse_single(TextParser *p, Message *m, const Field *f, TextEven
         return 0;
 }
 
+/* Past the value of a key that nobody knows. What it nests counts as if it had been read. */
+static int text_skip_value(TextParser *p, TextEvent *e) {
+        unsigned depth = p->depth;
+        int r;
+
+        do {
+                r = text_next(p, e);
+                if (r < 0)
+                        return r;
+                if (e->event->type == FYET_MAPPING_START || e->event->type == FYET_SEQUENCE_START)
+                        r = text_enter(p, e);
+                else if (e->event->type == FYET_MAPPING_END || e->event->type == FYET_SEQUENCE_END)
+                        p->depth--;
+        } while (r == 0 && p->depth > depth);
+        return r;
+}
+
 /* One "field: value" of a message; @e is its key. */
 static int text_parse_field(TextParser *p, Message *m, TextSeen *seen, TextEvent *e) {
         const MessageDescriptor *d = m->descriptor;
@@ -346,7 +364,7 @@ static int text_parse_field(TextParser *p, Message *m, TextSeen *seen, TextEvent
                 return r;
         f = text_field_find(d, key, strlen(key));
         if (!f)
-                return text_fail_unknown(p, e, d, key);
+                return p->skip_unknown ? text_skip_value(p, e) : text_fail_unknown(p, e, d, key);
         if (seen[f - d->fields].line)
                 return text_fail_duplicate(p, e, key, &seen[f - d->fields]);
         r = text_path_push_name(p, key, strlen(key));
@@ -460,6 +478,37 @@ static int text_parse_document(TextParser *p, const MessageDescriptor *d, Messag
         return r;
 }
 
+static int text_parse_with(TextParser *p,
+                           const char *name,
+                           const char *text,
+                           size_t size,
+                           const MessageDescriptor *d,
+                           void **ret_message,
+                           TextPlaces **ret_places) {
+        _cleanup_(text_places_freep) TextPlaces *places = NULL;
+        Message *m = NULL;
+        int r;
+
+        p->path = calloc(1, 1);
+        if (!p->path)
+                return error_set(p->reterr, ENOMEM, "cannot read '%s'", name);
+        r = text_reader_init(&p->reader, name, text, size, p->reterr);
+        if (r == 0 && ret_places) {
+                p->places = places = text_places_new(name);
+                r = places ? 0 : text_out_of_memory(p);
+        }
+        if (r == 0)
+                r = text_parse_document(p, d, &m);
+        text_reader_done(&p->reader);
+        free(p->path);
+        if (r < 0)
+                return r;
+        *ret_message = m;
+        if (ret_places)
+                *ret_places = TAKE_PTR(places);
+        return 0;
+}
+
 int text_parse(const char *name,
                const char *text,
                size_t size,
@@ -467,28 +516,20 @@ int text_parse(const char *name,
                void **ret_message,
                TextPlaces **ret_places,
                Error **reterr) {
-        _cleanup_(text_places_freep) TextPlaces *places = NULL;
-        TextParser p = {.path = calloc(1, 1), .reterr = reterr};
-        Message *m = NULL;
-        int r;
+        TextParser p = {.reterr = reterr};
 
-        if (!p.path)
-                return error_set(reterr, ENOMEM, "cannot read '%s'", name);
-        r = text_reader_init(&p.reader, name, text, size, reterr);
-        if (r == 0 && ret_places) {
-                p.places = places = text_places_new(name);
-                r = places ? 0 : text_out_of_memory(&p);
-        }
-        if (r == 0)
-                r = text_parse_document(&p, d, &m);
-        text_reader_done(&p.reader);
-        free(p.path);
-        if (r < 0)
-                return r;
-        *ret_message = m;
-        if (ret_places)
-                *ret_places = TAKE_PTR(places);
-        return 0;
+        return text_parse_with(&p, name, text, size, d, ret_message, ret_places);
+}
+
+int text_parse_known(const char *name,
+                     const char *text,
+                     size_t size,
+                     const MessageDescriptor *d,
+                     void **ret_message,
+                     Error **reterr) {
+        TextParser p = {.reterr = reterr, .skip_unknown = true};
+
+        return text_parse_with(&p, name, text, size, d, ret_message, NULL);
 }
 
 int text_parse_file(int dir_fd,

@@ -38,6 +38,19 @@ int text_parse(const char *name,
                TextPlaces **ret_places,
                Error **reterr);
 
+/**
+ * text_parse_known() - as text_parse(), for a format that is not carrel's: unknown fields are
+ * skipped
+ *
+ * Everything else holds: limits count what is skipped, too, and what is known must be right.
+ */
+int text_parse_known(const char *name,
+                     const char *text,
+                     size_t size,
+                     const MessageDescriptor *d,
+                     void **ret_message,
+                     Error **reterr);
+
 /** text_parse_file() - read @path relative to @dir_fd and text_parse() it. */
 int text_parse_file(int dir_fd,
                     const char *path,

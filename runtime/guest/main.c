@@ -125,6 +125,15 @@ static int guest_artifact(int argc, char **argv, const GuestOptions *o, Error **
         return 0;
 }
 
+static void guest_print_denied(const Carrel__V1__GuestStatus *status) {
+        for (size_t i = 0; i < status->n_denied; i++) {
+                const Carrel__V1__Denied *d = status->denied[i];
+
+                printf("denied %llu times: %s(%s): %s; %s\n", (unsigned long long)d->count, d->call,
+                       d->arguments, d->rule, d->hint);
+        }
+}
+
 static int guest_status(int argc, char **argv, const GuestOptions *o, Error **reterr) {
         Carrel__V1__GuestStatusRequest body = CARREL__V1__GUEST_STATUS_REQUEST__INIT;
         GuestRequest request = CARREL__V1__GUEST_REQUEST__INIT;
@@ -148,6 +157,7 @@ static int guest_status(int argc, char **argv, const GuestOptions *o, Error **re
         printf("run %s (%s): attempt %u of %u, %s left\n", response->status->run,
                response->status->name, response->status->attempt, response->status->attempts,
                remaining ?: "?");
+        guest_print_denied(response->status);
         return 0;
 }
 

@@ -27,6 +27,7 @@ typedef struct Init {
  * init_spawn() - start a process as the harness's user
  * @fds:          as they came with the request, -EBADF behind the last; borrowed
  * @ret_terminal: master of the new terminal, or -EBADF
+ * @ret_listener: where the kernel tells of denied system calls, or -EBADF: it does not
  *
  * The child is confined (limits, ids, no capability, filter) before it executes anything; if a step
  * fails, nothing is executed and the error says which.
@@ -36,6 +37,7 @@ int init_spawn(Init *in,
                const int fds[static INIT_MAX_FDS],
                pid_t *ret_pid,
                int *ret_terminal,
+               int *ret_listener,
                Error **reterr);
 
 /** init_confine_probe() - confine this process as a harness would be, for good. Return: 0, or

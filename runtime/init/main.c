@@ -128,24 +128,30 @@ static int init_handle_spawn(Init *in, InitRequest *q, Frame *f) {
         InitEvent event = CARREL__V1__INIT_EVENT__INIT;
         _cleanup_error_ Error *error = NULL;
         _cleanup_message_ ErrorMessage *message = NULL;
-        _cleanup_close_ int terminal = -EBADF;
+        _cleanup_close_ int terminal = -EBADF, listener = -EBADF;
         InitProcess *slot = init_find(in, 0, 0);
-        int fds[INIT_MAX_FDS];
+        int fds[INIT_MAX_FDS], sent[2];
+        size_t n_sent = 0;
         pid_t pid;
 
         for (size_t i = 0; i < INIT_MAX_FDS; i++)
                 fds[i] = i < f->n_fds ? f->fds[i] : -EBADF;
         if (!slot)
                 error_refuse(&error, EAGAIN, NULL, "too many processes were asked for at once");
-        else if (init_spawn(in, q->spawn, fds, &pid, &terminal, &error) == 0)
+        else if (init_spawn(in, q->spawn, fds, &pid, &terminal, &listener, &error) == 0)
                 *slot = (InitProcess){.number = q->spawn->process, .pid = pid};
         message = error_to_message(error);
         spawned.process = q->spawn->process;
         spawned.error = message;
         spawned.terminal = terminal >= 0;
+        spawned.listener = listener >= 0;
+        if (terminal >= 0)
+                sent[n_sent++] = terminal;
+        if (listener >= 0)
+                sent[n_sent++] = listener;
         event.body_case = CARREL__V1__INIT_EVENT__BODY_SPAWNED;
         event.spawned = &spawned;
-        return init_send(&event, &terminal, terminal >= 0 ? 1 : 0);
+        return init_send(&event, sent, n_sent);
 }
 
 static int init_handle_signal(Init *in, InitRequest *q, Frame *f) {

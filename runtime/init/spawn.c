@@ -1,8 +1,10 @@
 /*
  * From a request to a confined process
  *
- * Between fork and exec each step either holds or ends the child; a pipe that exec closes carries
- * the step's name and errno back, so "it started" means that everything before exec was done.
+ * Between fork and exec each step either holds or ends the child; a socket that exec closes carries
+ * the step's name and errno back, so "it started" means that everything before exec was done. Over
+ * the same socket comes the listener of the child's filter: from the filter on, a denied call waits
+ * until the shim has that, so the child makes none (syscall_required, in policy/).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -32,12 +35,14 @@ typedef struct SpawnPlan {
         bool terminal; /* fds are all its slave */
         int group_fd;  /* of cgroup2, to be cloned into, or -EBADF */
         int tasks_fd;  /* of v1, to be entered, or -EBADF */
+        int report_fd; /* the child's end; -EBADF: nobody listens to its filter */
 } SpawnPlan;
 
-typedef struct SpawnFailure {
+/* From the child: its filter's listener (beside it, code 0), or why it ends. */
+typedef struct SpawnReport {
         int code;
         char step[24];
-} SpawnFailure;
+} SpawnReport;
 
 /* What our ancestors ignore is none of the harness's business; exec would keep it (execve(2)). */
 static void spawn_default_signals(void) {
@@ -120,8 +125,36 @@ static int spawn_step_landlock(const SpawnPlan *p) {
                                      NULL);
 }
 
+static int spawn_report(int report_fd, const SpawnReport *report, int listener) {
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(sizeof(int))];
+        } control = {.header = {.cmsg_level = SOL_SOCKET,
+                                .cmsg_type = SCM_RIGHTS,
+                                .cmsg_len = CMSG_LEN(sizeof(int))}};
+        struct iovec data = {.iov_base = (void *)(uintptr_t)report, .iov_len = sizeof *report};
+        struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
+
+        if (listener >= 0) {
+                memcpy(CMSG_DATA(&control.header), &listener, sizeof listener);
+                message.msg_control = &control;
+                message.msg_controllen = sizeof control.space;
+        }
+        return sendmsg(report_fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* The last step: what follows is under the filter, and may not wait for an answer. */
 static int spawn_step_filter(const SpawnPlan *p) {
-        return seccomp_filter_load(p->config->seccomp.data, p->config->seccomp.len, NULL);
+        static const SpawnReport loaded;
+        _cleanup_close_ int listener = -EBADF;
+        int r;
+
+        if (p->report_fd < 0)
+                return seccomp_filter_load(p->config->seccomp.data, p->config->seccomp.len, NULL);
+        r = seccomp_filter_load_listener(p->config->seccomp.data, p->config->seccomp.len, &listener,
+                                         NULL);
+
+        return r < 0 || listener < 0 ? r : spawn_report(p->report_fd, &loaded, listener);
 }
 
 static const struct {
@@ -160,17 +193,18 @@ int init_confine_probe(const Init *in, const char **ret_step) {
                 .fds = {0, 1, 2},
                 .group_fd = -EBADF,
                 .tasks_fd = -EBADF,
+                .report_fd = -EBADF,
         };
 
         command.working_directory = directory;
         return spawn_confine(&p, ret_step);
 }
 
-static _Noreturn void spawn_fail(int pipe_fd, const char *step, int code) {
-        SpawnFailure f = {.code = code};
+static _Noreturn void spawn_fail(const SpawnPlan *p, const char *step, int code) {
+        SpawnReport f = {.code = code};
 
         snprintf(f.step, sizeof f.step, "%s", step);
-        (void)fd_write_all(pipe_fd, &f, sizeof f);
+        (void)spawn_report(p->report_fd, &f, -EBADF);
         _exit(127);
 }
 
@@ -183,21 +217,21 @@ static char **spawn_vector(char *const *items, size_t n) {
         return v;
 }
 
-static _Noreturn void spawn_child(const SpawnPlan *p, char **argv, char **envp, int pipe_fd) {
+static _Noreturn void spawn_child(const SpawnPlan *p, char **argv, char **envp) {
         const char *step = "";
         int r = spawn_confine(p, &step);
 
         if (r < 0)
-                spawn_fail(pipe_fd, step, -r);
-        /* Everything above stderr closes with exec; the pipe tells why, should there be none. */
+                spawn_fail(p, step, -r);
+        /* Everything above stderr closes with exec; the socket tells why, should there be none. */
         if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
-                spawn_fail(pipe_fd, "descriptors", errno);
+                spawn_fail(p, "descriptors", errno);
         environ = envp; /* where execvp() finds PATH */
         execvp(argv[0], argv);
-        spawn_fail(pipe_fd, "exec", errno);
+        spawn_fail(p, "exec", errno);
 }
 
-static int spawn_explain(const SpawnFailure *f, const PlanProcess *command, Error **reterr) {
+static int spawn_explain(const SpawnReport *f, const PlanProcess *command, Error **reterr) {
         int r;
 
         if (strcmp(f->step, "exec") == 0) {
@@ -224,21 +258,66 @@ static pid_t spawn_clone(int group_fd) {
         return (pid_t)syscall(SYS_clone3, &args, sizeof args);
 }
 
-static int spawn_fork(const SpawnPlan *p, pid_t *ret_pid, Error **reterr) {
+/* The child's next message. Return: 1; 0 where it has executed the program, or was killed (its exit
+ * tells); -errno. */
+static int spawn_receive(int fd, SpawnReport *ret_report, int *ret_listener) {
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(sizeof(int))];
+        } control;
+        struct iovec data = {.iov_base = ret_report, .iov_len = sizeof *ret_report};
+        struct msghdr message = {.msg_iov = &data,
+                                 .msg_iovlen = 1,
+                                 .msg_control = &control,
+                                 .msg_controllen = sizeof control.space};
+        struct cmsghdr *c;
+        ssize_t n;
+
+        do
+                n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+                return -errno;
+        c = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+        if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+                memcpy(ret_listener, CMSG_DATA(c), sizeof *ret_listener);
+        ret_report->step[sizeof ret_report->step - 1] = 0;
+        return n > 0;
+}
+
+/* Until exec has closed the socket. */
+static int
+spawn_follow(int fd, const PlanProcess *command, pid_t pid, int *ret_listener, Error **reterr) {
+        _cleanup_close_ int listener = -EBADF;
+        SpawnReport report = {0};
+        int r;
+
+        do
+                r = spawn_receive(fd, &report, &listener);
+        while (r > 0 && report.code == 0);
+        if (r == 0) {
+                *ret_listener = TAKE_FD(listener);
+                return 0;
+        }
+        (void)kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        return r > 0 ? spawn_explain(&report, command, reterr)
+                     : error_set(reterr, -r, "cannot start '%s'", command->argv[0]);
+}
+
+static int spawn_fork(SpawnPlan *p, pid_t *ret_pid, int *ret_listener, Error **reterr) {
         _cleanup_free_ char **argv = spawn_vector(p->command->argv, p->command->n_argv),
                             **envp = spawn_vector(p->command->environment,
                                                   p->command->n_environment);
         _cleanup_close_ int reading = -EBADF, writing = -EBADF;
-        SpawnFailure failure;
         int ends[2];
-        ssize_t n;
         pid_t pid;
 
-        if (!argv || !envp || pipe2(ends, O_CLOEXEC) < 0)
+        if (!argv || !envp || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
                 return error_set(reterr, argv && envp ? errno : ENOMEM, "cannot start '%s'",
                                  p->command->argv[0]);
         reading = ends[0];
-        writing = ends[1];
+        p->report_fd = writing = ends[1];
         pid = spawn_clone(p->group_fd);
         if (pid < 0) {
                 int r = error_set(reterr, errno, "cannot start '%s'", p->command->argv[0]);
@@ -248,20 +327,10 @@ static int spawn_fork(const SpawnPlan *p, pid_t *ret_pid, Error **reterr) {
                         "the workspace may be at its limit of processes: raise 'resources.pids'");
         }
         if (pid == 0)
-                spawn_child(p, argv, envp, writing);
+                spawn_child(p, argv, envp);
         writing = fd_close(writing);
-        n = fd_read_all(reading, &failure, sizeof failure);
-        if (n == 0) {
-                *ret_pid = pid;
-                return 0;
-        }
-        waitpid(pid, NULL, 0);
-        if (n != sizeof failure)
-                return error_refuse(reterr, EPROTO, NULL,
-                                    "cannot start '%s': it was killed before it ran",
-                                    p->command->argv[0]);
-        failure.step[sizeof failure.step - 1] = 0;
-        return spawn_explain(&failure, p->command, reterr);
+        *ret_pid = pid;
+        return spawn_follow(reading, p->command, pid, ret_listener, reterr);
 }
 
 /* A pseudo-terminal of the workspace's own, opened as the harness's user so that it belongs to it.
@@ -293,6 +362,7 @@ int init_spawn(Init *in,
                const int fds[static INIT_MAX_FDS],
                pid_t *ret_pid,
                int *ret_terminal,
+               int *ret_listener,
                Error **reterr) {
         _cleanup_close_ int master = -EBADF, slave = -EBADF;
         SpawnPlan p = {.config = in->config,
@@ -322,7 +392,7 @@ int init_spawn(Init *in,
                                             "cannot start '%s': descriptor %d is missing",
                                             p.command->argv[0], i);
         }
-        r = spawn_fork(&p, ret_pid, reterr);
+        r = spawn_fork(&p, ret_pid, ret_listener, reterr);
         if (r == 0)
                 *ret_terminal = TAKE_FD(master);
         return r;

@@ -36,6 +36,7 @@ static void attempt_finish(Shim *s) {
         process_drop(s);
         output_flush(s->output);
         grants_revoke(s, true);
+        denials_flush(s->denials);
         shim_check_limits(s);
         s->outcome->attempts = s->attempt;
         s->outcome->exit_status = s->exit_status;

@@ -94,6 +94,21 @@ static int guest_report(Shim *s, const char *text, Error **reterr) {
         return 0;
 }
 
+/* What memory is left out for is not worth failing. */
+static void guest_add_denied(const SyscallExplanation *why, uint64_t count, void *data) {
+        _cleanup_message_ Carrel__V1__Denied *d = message_new(&carrel__v1__denied__descriptor);
+        Carrel__V1__GuestStatus *status = data;
+
+        if (!d || message_set_string(&d->call, why->call) < 0 ||
+            message_set_string(&d->arguments, why->arguments) < 0 ||
+            message_set_string(&d->rule, why->rule) < 0 ||
+            message_set_string(&d->hint, why->hint) < 0)
+                return;
+        d->count = count;
+        if (message_append(&status->denied, &status->n_denied, d) == 0)
+                d = NULL;
+}
+
 static int guest_handle_status(
         Guest *g, GuestRequest *q, Frame *frame, GuestResponse *answer, Error **reterr) {
         Carrel__V1__GuestStatus *r = message_new(&carrel__v1__guest_status__descriptor);
@@ -112,6 +127,7 @@ static int guest_handle_status(
                 if (!name || message_append(&r->grants, &r->n_grants, name) < 0)
                         return error_set(reterr, ENOMEM, "cannot answer");
         }
+        denials_each(s->denials, guest_add_denied, r);
         r->attempt = s->attempt;
         r->attempts = s->plan->attempts;
         r->state = s->state;

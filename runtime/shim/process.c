@@ -399,7 +399,7 @@ void process_spawned(Shim *s, const Carrel__V1__InitSpawned *spawned, Frame *fra
                 p->exited = true;
                 for (size_t i = 0; i < ELEMENTSOF(p->streams); i++)
                         process_stream_done(&p->streams[i]);
-        } else if (spawned->terminal && frame->n_fds == 1) {
+        } else if (spawned->terminal && frame->n_fds > 0 && frame->fds[0] >= 0) {
                 int master = TAKE_FD(frame->fds[0]);
 
                 if (process_open_terminal(s, p, master) < 0)

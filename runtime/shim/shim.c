@@ -292,6 +292,10 @@ static int shim_init_failed(Shim *s, InitEvent *e, Frame *frame) {
 }
 
 static int shim_init_spawned(Shim *s, InitEvent *e, Frame *frame) {
+        if (e->spawned->listener && frame->n_fds > 0)
+                listener_add(s, TAKE_FD(frame->fds[frame->n_fds - 1]));
+        else if (!e->spawned->error)
+                listener_missing(s);
         process_spawned(s, e->spawned, frame);
         return 0;
 }
@@ -481,7 +485,7 @@ static int shim_connect(Shim *s, ShimSpec *spec, Error **reterr) {
         static const ConnectionHandlers init_handlers = {.frame = shim_init_frame,
                                                          .closed = shim_init_closed};
         static const ConnectionLimits init_limits = {
-                .max_frame = 64 * KIB, .max_fds = 1, .max_queue = 4 * MIB};
+                .max_frame = 64 * KIB, .max_fds = 2, .max_queue = 4 * MIB};
         int r = connection_new(s->event, spec->init_fd, &init_limits, &init_handlers, s, &s->init,
                                reterr);
 
@@ -507,6 +511,8 @@ static int shim_make(Shim *s, ShimSpec *spec, Error **reterr) {
         if (!s->mask || !s->feedback || sd_event_new(&s->event) < 0)
                 return error_set(reterr, ENOMEM, "cannot set up the shim");
         r = grants_new(s, spec->request->grants, spec->request->n_grants, &s->grants, reterr);
+        if (r == 0)
+                r = listener_prepare(s, reterr);
         if (r == 0)
                 r = output_new(s->event, s->spool, s->plan->limits->log_bytes, shim_emit_output, s,
                                &s->output, reterr);

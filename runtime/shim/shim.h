@@ -26,6 +26,7 @@
 #include "kernel/cgroup.h"
 #include "proto/messages.h"
 #include "proto/wire/connection.h"
+#include "shim/denials.h"
 #include "shim/feedback.h"
 #include "shim/mask.h"
 #include "shim/output.h"
@@ -56,6 +57,9 @@ struct Shim {
         Output *output;
         Mask *mask;
         Grants *grants;
+        Denials *denials;
+        sd_event_source *denials_timer;
+        bool listener_missing; /* and that was said */
         FeedbackQueue *feedback;
 
         Connection *supervisor; /* NULL while there is none */
@@ -197,6 +201,14 @@ void grants_revoke(Shim *s, bool all);
  * as leaked. */
 bool grants_leaked_in(const Shim *s, int fd);
 Grants *grants_free(Grants *g);
+
+/* ---- listener.c ---- */
+
+int listener_prepare(Shim *s, Error **reterr);
+/** listener_add() - answer and explain what the kernel tells there; @fd is consumed. */
+void listener_add(Shim *s, int fd);
+/** listener_missing() - a process has none: say so, once a run. */
+void listener_missing(Shim *s);
 
 /* ---- guest.c ---- */
 

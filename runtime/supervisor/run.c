@@ -216,6 +216,7 @@ static int live_run_check_body(const Event *e) {
         case CARREL__V1__EVENT__BODY_LIMIT_HIT:
         case CARREL__V1__EVENT__BODY_STATUS_REPORTED:
         case CARREL__V1__EVENT__BODY_DEGRADED:
+        case CARREL__V1__EVENT__BODY_DENIED:
         case CARREL__V1__EVENT__BODY_FINISHED:
                 return 0;
         default:

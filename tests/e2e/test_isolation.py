@@ -43,6 +43,8 @@ def interface_is_up(name):
     return bool(struct.unpack("16sH14x", flags)[1] & 1)
 
 tmpfs = ctypes.c_char_p(b"tmpfs")
+page = ctypes.create_string_buffer(8)
+vector = (ctypes.c_void_p * 2)(ctypes.addressof(page), 8)
 print(json.dumps({
     "ids": [os.getresuid(), os.getresgid(), os.getgroups()],
     "status": dict(line.split(":\t", 1) for line in read("/proc/self/status").splitlines() if ":\t" in line),
@@ -79,7 +81,7 @@ print(json.dumps({
         "unshare mnt": call(272, 0x00020000),
         "setns": call(308, os.open("/proc/self/ns/net", os.O_RDONLY), 0),
         "ptrace": call(101, 16, 1, 0, 0),
-        "process_vm_readv": call(310, 1, None, 0, None, 0, 0),
+        "process_vm_readv": call(310, 1, vector, 1, vector, 1, 0),
         "bpf": call(321, 0, None, 0),
         "io_uring_setup": call(425, 4, None),
         "init_module": call(175, None, 0, None),

@@ -3,13 +3,15 @@
  *
  * The first byte names the message. A small letter: the rest is text; what parses must print, and
  * that text must parse to a message that prints the same. A capital: the rest is the wire form of a
- * message from a peer; it must print as text that parses.
+ * message from a peer; it must print as text that parses. 's' is a foreign format, whose unknown
+ * fields are skipped.
  */
 #include <ctype.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
 
+#include "carrel/v1/oci.pb-c.h"
 #include "fuzz/fuzz.h"
 #include "proto/text/text.h"
 
@@ -38,6 +40,8 @@ static const MessageDescriptor *choose(uint8_t letter) {
                 return &carrel__v1__request__descriptor;
         case 'r':
                 return &carrel__v1__run__descriptor;
+        case 's':
+                return &carrel__v1__oci_seccomp__descriptor;
         default:
                 return &carrel__v1__task__descriptor;
         }
@@ -85,6 +89,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         d = choose(data[0]);
         if (isupper(data[0]))
                 r = message_unpack(d, data + 1, size - 1, &m);
+        else if (data[0] == 's')
+                r = text_parse_known("fuzz", (const char *)data + 1, size - 1, d, &m, &e);
         else
                 r = text_parse("fuzz", (const char *)data + 1, size - 1, d, &m, &places, &e);
         if (r < 0) {

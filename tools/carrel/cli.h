@@ -33,8 +33,8 @@ typedef struct Command {
 } Command;
 
 extern const Command command_apply, command_artifacts, command_diff, command_events,
-        command_feedback, command_logs, command_ps, command_rm, command_run, command_self_test,
-        command_stop;
+        command_feedback, command_logs, command_policy, command_ps, command_rm, command_run,
+        command_self_test, command_stop;
 
 #define CLI_RUN_HINT "RUN is an id, the start of one, or 'last'"
 

@@ -190,6 +190,26 @@ static void render_limit_hit(FILE *to, const Event *e) {
         }
 }
 
+static void render_denied(FILE *to, const Event *e) {
+        const Carrel__V1__Denied *d = e->denied;
+
+        fputs("denied: ", to);
+        escape_word(to, d->call);
+        fputc('(', to);
+        escape_word(to, d->arguments);
+        fputc(')', to);
+        if (d->count > 1)
+                fprintf(to, " %" PRIu64 " times", d->count);
+        if (d->lost > 0)
+                fprintf(to, ", and %" PRIu64 " others", d->lost);
+        fputs(": ", to);
+        escape_word(to, d->rule);
+        if (*d->hint) {
+                fputs("; ", to);
+                escape_word(to, d->hint);
+        }
+}
+
 static void render_status_reported(FILE *to, const Event *e) {
         fputs("harness says: ", to);
         render_first_line(to, e->status_reported->text);
@@ -242,6 +262,7 @@ static const struct {
         {CARREL__V1__EVENT__BODY_OUTPUT_WRITTEN, false, render_output_written},
         {CARREL__V1__EVENT__BODY_GRANT_CHANGED, true, render_grant_changed},
         {CARREL__V1__EVENT__BODY_LIMIT_HIT, true, render_limit_hit},
+        {CARREL__V1__EVENT__BODY_DENIED, true, render_denied},
         {CARREL__V1__EVENT__BODY_STATUS_REPORTED, true, render_status_reported},
         {CARREL__V1__EVENT__BODY_DEGRADED, true, render_degraded},
         {CARREL__V1__EVENT__BODY_ADOPTED, true, render_adopted},

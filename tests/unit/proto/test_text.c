@@ -288,6 +288,85 @@ static void an_enumerator_of_a_newer_carrel_prints_as_its_number(void **state) {
         assert_int_equal(((Run *)again)->state, 99);
 }
 
+static int parse_known(const char *text, Task **ret, Error **reterr) {
+        void *m = NULL;
+        int r = text_parse_known("foreign.json", text, strlen(text), &carrel__v1__task__descriptor,
+                                 &m, reterr);
+
+        *ret = m;
+        return r;
+}
+
+static void a_foreign_formats_unknown_fields_are_skipped(void **state) {
+        _cleanup_message_ Task *t = NULL;
+        _cleanup_error_ Error *e = NULL;
+
+        if (parse_known("{\"x\": 1, \"name\": \"a\", \"y\": [1, [2, {\"name\": \"no\"}]], \"z\": "
+                        "{\"z\": "
+                        "{}}, \"checks\": [{\"q\": null, \"name\": \"c\", \"r\": {\"name\": 7}}], "
+                        "\"w\": "
+                        "[], \"owner\": \"b\"}",
+                        &t, &e) < 0)
+                fail_msg("%s", e->what);
+        assert_string_equal(t->name, "a");
+        assert_string_equal(t->owner, "b");
+        assert_int_equal(t->n_checks, 1);
+        assert_string_equal(t->checks[0]->name, "c");
+}
+
+static void what_is_skipped_counts_against_the_limits(void **state) {
+        static const struct {
+                const char *repeated, *end;
+                unsigned times;
+                int code;
+                const char *what;
+        } cases[] = {
+                {"[", "", 70, -E2BIG, "nested deeper than 64"},
+                {"{\"a\":", "", 70, -E2BIG, "nested deeper than 64"},
+                {"1, ", "1]}", 20001, -E2BIG, "more than 20000 values"},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_message_ Task *t = NULL;
+                _cleanup_error_ Error *e = NULL;
+                _cleanup_free_ char *text = NULL;
+                size_t size = 0;
+                FILE *f = open_memstream(&text, &size);
+
+                assert_non_null(f);
+                fputs(i < 2 ? "{\"x\": " : "{\"x\": [", f);
+                for (unsigned k = 0; k < cases[i].times; k++)
+                        fputs(cases[i].repeated, f);
+                fputs(cases[i].end, f);
+                assert_int_equal(fclose(f), 0);
+                assert_int_equal(parse_known(text, &t, &e), cases[i].code);
+                assert_non_null(strstr(e->what, cases[i].what));
+        }
+}
+
+static void what_is_known_of_a_foreign_format_must_be_right(void **state) {
+        static const struct {
+                const char *text, *what;
+        } cases[] = {
+                {"{\"x\": 1, \"attempts\": \"many\"}", "'attempts' must be"},
+                {"{\"x\": 1, \"checks\": {}}", "'checks' must be a list"},
+                {"{\"name\": \"a\", \"name\": \"b\"}", "duplicate key 'name'"},
+                {"x: &a [1]", "anchors are not supported"},
+                {"x: *a", "alias"},
+                {"x: !t 1", "tags are not supported"},
+                {"[1]", "must be a mapping"},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_message_ Task *t = NULL;
+                _cleanup_error_ Error *e = NULL;
+
+                assert_int_equal(parse_known(cases[i].text, &t, &e), -EINVAL);
+                if (!strstr(e->what, cases[i].what))
+                        fail_msg("%s", e->what);
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(every_file_to_reject_fails_with_its_recorded_error),
@@ -303,6 +382,9 @@ int main(void) {
                 cmocka_unit_test(an_event_prints_on_one_line),
                 cmocka_unit_test(a_peers_broken_text_prints_with_marks),
                 cmocka_unit_test(an_enumerator_of_a_newer_carrel_prints_as_its_number),
+                cmocka_unit_test(a_foreign_formats_unknown_fields_are_skipped),
+                cmocka_unit_test(what_is_skipped_counts_against_the_limits),
+                cmocka_unit_test(what_is_known_of_a_foreign_format_must_be_right),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
