@@ -15,6 +15,8 @@
 
 #include "base/fd.h"
 #include "kernel/capability.h"
+#include "kernel/seccomp.h"
+#include "policy/syscalls.h"
 #include "proto/wire/frame.h"
 #include "shim/launch.h"
 
@@ -115,40 +117,48 @@ static void zygote_prepare_ahead(int fd, LaunchKit *kit) {
                         return;
 }
 
+static const cap_value_t zygote_capabilities[] = {
+        /* namespaces and mounts; loopback; a time namespace's offsets */
+        CAP_SYS_ADMIN,
+        CAP_SYS_CHROOT,
+        CAP_NET_ADMIN,
+        CAP_SYS_TIME,
+        /* the namespaces of its own undumpable children */
+        CAP_SYS_PTRACE,
+        /* ids and limits as the plan has them */
+        CAP_SETUID,
+        CAP_SETGID,
+        CAP_SETPCAP,
+        CAP_KILL,
+        CAP_SYS_RESOURCE,
+        /* files; an overlay acts with the rights of who mounted it */
+        CAP_CHOWN,
+        CAP_DAC_OVERRIDE,
+        CAP_DAC_READ_SEARCH,
+        CAP_FOWNER,
+        CAP_FSETID,
+        CAP_SETFCAP,
+        CAP_MKNOD,
+};
+
 /*
  * What it takes to build a workspace and to confine a shim, and nothing else of root's power; a
  * user namespace gives its own to whoever enters it. No key of whoever started carrel, no trace, no
  * dump.
  */
 static int zygote_confine(Error **reterr) {
-        static const cap_value_t kept[] = {
-                /* namespaces and mounts; loopback; a time namespace's offsets */
-                CAP_SYS_ADMIN,
-                CAP_SYS_CHROOT,
-                CAP_NET_ADMIN,
-                CAP_SYS_TIME,
-                /* the namespaces of its own undumpable children */
-                CAP_SYS_PTRACE,
-                /* ids and limits as the plan has them */
-                CAP_SETUID,
-                CAP_SETGID,
-                CAP_SETPCAP,
-                CAP_KILL,
-                CAP_SYS_RESOURCE,
-                /* files; an overlay acts with the rights of who mounted it */
-                CAP_CHOWN,
-                CAP_DAC_OVERRIDE,
-                CAP_DAC_READ_SEARCH,
-                CAP_FOWNER,
-                CAP_FSETID,
-                CAP_SETFCAP,
-                CAP_MKNOD,
-        };
+        _cleanup_free_ uint8_t *floor = NULL;
+        ProtobufCBinaryData filter = {0};
+        int r;
 
         (void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
         if (prctl(PR_SET_DUMPABLE, 0) < 0)
                 return error_set(reterr, errno, "cannot make the zygote undumpable");
-        return capability_limit(kept, ELEMENTSOF(kept), reterr);
+        r = capability_limit(zygote_capabilities, ELEMENTSOF(zygote_capabilities), reterr);
+        if (r == 0)
+                r = syscalls_floor_compile(&filter, reterr);
+        floor = filter.data;
+        return r < 0 ? r : seccomp_filter_load(floor, filter.len, reterr);
 }
 
 static _Noreturn void zygote_main(const ZygoteSpec *spec, int fd) {

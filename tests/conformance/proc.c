@@ -314,7 +314,7 @@ static const Check checks[] = {
         {"read_partitions", check_unreadable, TRAIT_NESTING, .text = "/proc/partitions"},
         {"read_interrupts", check_unreadable, TRAIT_NESTING, .text = "/proc/interrupts"},
         {"read_softirqs", check_unreadable, TRAIT_NESTING, .text = "/proc/softirqs"},
-        UNREADABLE("key_users", "/proc/key-users"),
+        {"read_key_users", check_unreadable, TRAIT_NESTING, .text = "/proc/key-users"},
         {"cmdline_of_the_host", proc_cmdline, TRAIT_NESTING, .needs = FACT_CMDLINE},
         {"boot_id_of_the_host", proc_boot_id, TRAIT_NESTING, .needs = FACT_BOOT_ID},
         {"kallsyms_addresses", proc_addresses, .text = "/proc/kallsyms"},
