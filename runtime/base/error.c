@@ -31,6 +31,14 @@ static void error_put(Error **reterr, int code, char *what, const char *hint) {
         *reterr = e;
 }
 
+/* One errno says the same wherever it comes from. */
+static const char *error_usual_hint(int code) {
+        return code == ENOSYS
+                       ? "this kernel is older than Linux 5.19, or a filter around carrel hides "
+                         "the call: see carrel doctor"
+                       : NULL;
+}
+
 int error_set(Error **reterr, int code, const char *format, ...) {
         _cleanup_free_ char *text = NULL;
         char *what = NULL;
@@ -41,7 +49,7 @@ int error_set(Error **reterr, int code, const char *format, ...) {
         va_end(ap);
         if (asprintf(&what, "%s: %s", text ?: error_no_memory, strerror(code)) < 0)
                 what = NULL;
-        error_put(reterr, code, what, NULL);
+        error_put(reterr, code, what, error_usual_hint(code));
         return -code;
 }
 

@@ -70,8 +70,17 @@ static void control_characters_do_not_reach_a_terminal(void **state) {
         assert_string_equal(text, "carrel: bad name '\\x1b[2J'\n  hint: h\\x07\n");
 }
 
+static void a_call_that_the_kernel_lacks_names_the_likely_cause(void **state) {
+        _cleanup_error_ Error *e = NULL;
+
+        assert_int_equal(error_set(&e, ENOSYS, "cannot do '%s'", "it"), -ENOSYS);
+        assert_string_equal(e->what, "cannot do 'it': Function not implemented");
+        assert_non_null(strstr(e->hint, "older than Linux 5.19"));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_call_that_the_kernel_lacks_names_the_likely_cause),
                 cmocka_unit_test(a_failed_call_carries_its_errno_and_its_text),
                 cmocka_unit_test(a_refusal_says_only_what_it_says),
                 cmocka_unit_test(wrapping_puts_the_callers_object_in_front),
