@@ -9,7 +9,8 @@
 #include "base/fd.h"
 #include "kernel/cgroup_internal.h"
 
-#define CGROUP_FILE "cgroups"
+#define CGROUP_FILE      "cgroups"
+#define CGROUP_MAX_TRIES 100
 
 char *cgroup_run_path(const CgroupHost *h, size_t i, const char *name) {
         char *path = NULL;
@@ -33,20 +34,26 @@ static int cgroup_write_intent(const CgroupHost *h, int run_fd, const char *name
         return file_create_at(run_fd, CGROUP_FILE, 0600, text, size, reterr);
 }
 
-/* Another supervisor may just have let go of the parent, which had no run left. */
+static int cgroup_make_parent(const CgroupHost *h, size_t i, Error **reterr) {
+        int r = cgroup_make_dir(h->hierarchies[i].path, reterr);
+
+        if (r == 0 && i == 0)
+                cgroup_enable(h->hierarchies[0].path, h->hierarchies[0].controllers);
+        return r;
+}
+
+/* Another supervisor may let go of the parent, while it has no run in it, at any moment: so again.
+ */
 static int cgroup_make_run(const CgroupHost *h, size_t i, const char *path, Error **reterr) {
         int r = cgroup_make_dir(path, NULL);
 
-        if (r == 0)
-                return 0;
-        if (r != -ENOENT)
-                return error_set(reterr, -r, "cannot create the control group '%s'", path);
-        r = cgroup_make_dir(h->hierarchies[i].path, reterr);
-        if (r < 0)
-                return r;
-        if (i == 0)
-                cgroup_enable(h->hierarchies[0].path, h->hierarchies[0].controllers);
-        return cgroup_make_dir(path, reterr);
+        for (unsigned tries = 0; r == -ENOENT && tries < CGROUP_MAX_TRIES; tries++) {
+                r = cgroup_make_parent(h, i, reterr);
+                if (r < 0)
+                        return r;
+                r = cgroup_make_dir(path, NULL);
+        }
+        return r < 0 ? error_set(reterr, -r, "cannot create the control group '%s'", path) : 0;
 }
 
 /* A hierarchy is joined for what is limited or counted there. */
