@@ -26,6 +26,7 @@ static const NumberRule policy_numbers[] = {
         {"filesystem.tmp_bytes", 64 * KIB, 16384 * GIB, NULL},
         {"filesystem.shm_bytes", 64 * KIB, 16384 * GIB, NULL},
         {"filesystem.disk_bytes", MIB, 1024 * 1024 * GIB, NULL},
+        {"filesystem.disk_files", 1024, UINT32_MAX /* ext4 counts no more */, NULL},
         {"limits.log_bytes", 4 * KIB, 1024 * GIB, NULL},
         {"limits.artifact_bytes", 4 * KIB, 1024 * GIB, NULL},
         {"limits.artifacts", 1, 65536, NULL},

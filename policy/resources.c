@@ -53,6 +53,7 @@ int resources_compile(Plan *plan, const Policy *policy, Error **reterr) {
         plan->cgroup->io_bytes = policy->resources->io_bytes;
 
         plan->limits->disk_bytes = policy->filesystem->disk_bytes;
+        plan->limits->disk_files = policy->filesystem->disk_files;
         plan->limits->log_bytes = policy->limits->log_bytes;
         plan->limits->artifact_bytes = policy->limits->artifact_bytes;
         plan->limits->artifacts = policy->limits->artifacts;

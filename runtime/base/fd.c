@@ -327,6 +327,21 @@ int fd_remove_tree(int dir_fd, const char *name, Error **reterr) {
         return 0;
 }
 
+bool fd_directory_is_empty(int fd) {
+        int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+        size_t entries = 0;
+
+        if (!dir) {
+                fd_close(copy);
+                return false;
+        }
+        while (entries < 3 && readdir(dir))
+                entries++;
+        closedir(dir);
+        return entries < 3;
+}
+
 int fd_memfd_sealed(const char *name, const void *data, size_t size) {
         _cleanup_close_ int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
         int r;

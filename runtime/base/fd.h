@@ -7,6 +7,7 @@
 #pragma once
 
 #include <errno.h>
+#include <stdbool.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -83,6 +84,9 @@ int path_make_dirs_in_root(
 /** fd_remove_tree() - remove @name below @dir_fd with all it holds; follows nothing, crosses no
  * mount. */
 int fd_remove_tree(int dir_fd, const char *name, Error **reterr);
+
+/** fd_directory_is_empty() - whether nothing but . and .. stands in it; O_PATH will do. */
+bool fd_directory_is_empty(int fd);
 
 /** fd_memfd_sealed() - a read-only sealed memory file. Return: descriptor, or -errno. */
 int fd_memfd_sealed(const char *name, const void *data, size_t size);

@@ -105,6 +105,16 @@ int mount_tmpfs(
         return mount_make("tmpfs", options, ELEMENTSOF(options), flags, reterr);
 }
 
+int mount_ext4(const char *device, MountFlags flags, Error **reterr) {
+        const MountOption options[] = {
+                {"source", device},
+                {"errors", "remount-ro"},
+                {"noinit_itable", NULL},
+        };
+
+        return mount_make("ext4", options, ELEMENTSOF(options), flags, reterr);
+}
+
 int mount_proc(Error **reterr) {
         static const MountOption options[] = {{"hidepid", "invisible"}};
 
@@ -133,7 +143,7 @@ int mount_overlay(int lower_fd, int upper_fd, int work_fd, Error **reterr) {
         const MountOption options[] = {
                 {"lowerdir", lower},     {"upperdir", upper}, {"workdir", work},
                 {"redirect_dir", "off"}, {"metacopy", "off"}, {"index", "off"},
-                {"xino", "off"},         {"volatile", NULL},
+                {"xino", "auto"},        {"volatile", NULL},
         };
 
         /* Paths of three digits: no escaping, no length limit, no second walk of a name. */

@@ -36,6 +36,14 @@ int mount_clone_tree(int fd, int userns_fd, MountFlags flags, const char *name, 
 int mount_tmpfs(
         uint64_t size_bytes, mode_t mode, uid_t uid, gid_t gid, MountFlags flags, Error **reterr);
 
+/**
+ * mount_ext4() - the ext4 file system on a block device that is carrel's own
+ *
+ * May be mounted already: it is the same one then. The kernel zeroes nothing in the background, and
+ * makes it read-only where it is found damaged.
+ */
+int mount_ext4(const char *device, MountFlags flags, Error **reterr);
+
 /** mount_proc() - procfs of the caller's pid namespace; processes that a reader may not trace are
  * not there (hidepid=invisible, a mount's own since Linux 5.8). */
 int mount_proc(Error **reterr);

@@ -19,7 +19,7 @@
 
 /* The descriptors of a SpawnRequest, by name. */
 typedef struct LaunchFds {
-        int run, empty, spool, link;
+        int run, empty, spool, layers, link;
         const int *sources;
         size_t n_sources;
         int attach[3];
@@ -31,21 +31,22 @@ launch_name_fds(const SpawnRequest *q, int *fds, size_t n_fds, LaunchFds *ret_fd
 
         for (size_t i = 0; i < q->plan->n_mounts; i++)
                 n_sources += workspace_mount_needs_source(q->plan->mounts[i]);
-        if (n_fds != 4 + n_sources + n_attach)
+        if (n_fds != 5 + n_sources + n_attach)
                 return error_refuse(reterr, EPROTO, "this is a defect in carrel",
                                     "a shim was asked for with %zu descriptors, not %zu", n_fds,
-                                    4 + n_sources + n_attach);
+                                    5 + n_sources + n_attach);
         *ret_fds = (LaunchFds){
                 .run = fds[0],
                 .empty = fds[1],
                 .spool = fds[2],
-                .sources = fds + 3,
+                .layers = fds[3],
+                .sources = fds + 4,
                 .n_sources = n_sources,
                 .attach = {-EBADF, -EBADF, -EBADF},
                 .link = fds[n_fds - 1],
         };
         for (size_t i = 0; i < n_attach; i++)
-                ret_fds->attach[i] = fds[3 + n_sources + i];
+                ret_fds->attach[i] = fds[4 + n_sources + i];
         return 0;
 }
 
@@ -109,7 +110,7 @@ static int launch_workspace(LaunchKit *kit,
         workspace = (WorkspaceSpec){
                 .plan = q->plan,
                 .base_id = q->base_id,
-                .run_fd = fds->run,
+                .layers_fd = fds->layers,
                 .source_fds = fds->sources,
                 .n_sources = fds->n_sources,
                 .cgroup = &spec->cgroup,
@@ -137,6 +138,7 @@ static int launch_confine(LaunchKit *kit,
                 limits->log_bytes + limits->artifact_bytes + 256 * MIB; /* and room for events */
 
         fd_close(fds->run);
+        fd_close(fds->layers);
         for (size_t i = 0; i < fds->n_sources; i++)
                 fd_close(fds->sources[i]);
         fd_close(kit->init_fd);

@@ -10,7 +10,6 @@
  *
  * Every step can be done again: a supervisor that dies here is followed by one that starts over.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -26,7 +25,6 @@
 #include "record/store.h"
 #include "supervisor/supervisor.h"
 #include "workspace/resources.h"
-#include "workspace/workspace.h"
 
 #define FINISH_RETRY_US         (1 * USEC_PER_MSEC)
 #define FINISH_MAX_RETRIES      10000
@@ -86,6 +84,10 @@ static int finish_janitor(sd_event_source *source, uint64_t us, void *data) {
 
         if (pid == 0)
                 _exit(finish_give_back(r));
+        /* A volume's last descriptor writes out what is dirty, and waits for it: let the child's be
+         * the last. */
+        if (pid > 0)
+                r->layers.fd = fd_close(r->layers.fd);
         r->helper_source = sd_event_source_disable_unref(r->helper_source);
         if (pid > 0 && sd_event_add_child(r->sv->event, &r->helper_source, pid, WEXITED,
                                           finish_given_back, r) >= 0)
@@ -116,19 +118,6 @@ static void finish_close(LiveRun *r) {
 /* ---- patch --------------------------------------------------------------------------------------
  */
 
-static int finish_degraded(LiveRun *r, Error *error) {
-        Carrel__V1__Degraded degraded = CARREL__V1__DEGRADED__INIT;
-        Event event = CARREL__V1__EVENT__INIT;
-        _cleanup_message_ ErrorMessage *message = error_to_message(error);
-
-        degraded.error = message;
-        event.body_case = CARREL__V1__EVENT__BODY_DEGRADED;
-        event.degraded = &degraded;
-        live_run_append(r, &event);
-        error_free(error);
-        return 0;
-}
-
 static void finish_store_patch(LiveRun *r) {
         Carrel__V1__ArtifactPublished published = CARREL__V1__ARTIFACT_PUBLISHED__INIT;
         char name[] = FINISH_PATCH_NAME, origin[] = "supervisor";
@@ -141,7 +130,7 @@ static void finish_store_patch(LiveRun *r) {
                 return;
         if (store_put(r->sv->artifacts_fd, r->patch_fd, 0, (uint64_t)st.st_size, NULL, &digest,
                       &error) < 0) {
-                finish_degraded(r, error);
+                live_run_degraded(r, error);
                 return;
         }
         published.name = name;
@@ -166,7 +155,7 @@ static int finish_patch_ended(sd_event_source *source, const siginfo_t *info, vo
                              "the run's patch is %s (carrel-patch ended with %d)",
                              info->si_status == FINISH_PATCH_TRUNCATED ? "not complete" : "missing",
                              info->si_status);
-                finish_degraded(r, error);
+                live_run_degraded(r, error);
         }
         if (whole || (info->si_code == CLD_EXITED && info->si_status == FINISH_PATCH_TRUNCATED))
                 finish_store_patch(r);
@@ -230,29 +219,25 @@ static int finish_start_patch(LiveRun *r, int lower, int upper, Error **reterr) 
         return k < 0 ? error_set(reterr, -k, "cannot wait for carrel-patch") : 0;
 }
 
-static bool finish_directory_is_empty(int fd) {
-        int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-        size_t entries = 0;
-
-        while (dir && entries < 3 && readdir(dir))
-                entries++;
-        if (dir)
-                closedir(dir);
-        else
-                fd_close(copy);
-        return dir && entries < 3; /* . and .. */
-}
-
 static void finish_patch(LiveRun *r) {
         _cleanup_close_ int upper = -EBADF, lower = -EBADF;
         Error *error = NULL;
 
-        upper = openat(r->run_fd, WORKSPACE_LAYERS "/source/upper",
+        if (!*r->info->source) {
+                finish_close(r);
+                return;
+        }
+        if (r->layers.fd < 0 && layers_open(r->run_fd, &r->layers, &error) < 0) {
+                live_run_degraded(r, error);
+                protect_judge(r);
+                finish_close(r);
+                return;
+        }
+        upper = openat(r->layers.fd, "source/upper",
                        O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (upper < 0)
                 protect_judge(r);
-        if (upper < 0 || finish_directory_is_empty(upper)) { /* no source, or nothing was written */
+        if (upper < 0 || fd_directory_is_empty(upper)) { /* nothing was written */
                 finish_close(r);
                 return;
         }
@@ -262,7 +247,7 @@ static void finish_patch(LiveRun *r) {
                           r->info->source);
         else if (finish_start_patch(r, lower, upper, &error) == 0)
                 return;
-        finish_degraded(r, error);
+        live_run_degraded(r, error);
         protect_judge(r);
         finish_close(r);
 }
@@ -281,10 +266,11 @@ static int finish_release(sd_event_source *source, uint64_t us, void *data) {
         }
         if (k < 0) {
                 log_error(LOG_LEVEL_ERROR, error, "run '%s' leaves something behind", r->info->id);
-                finish_degraded(r, TAKE_PTR(error));
+                live_run_degraded(r, TAKE_PTR(error));
         }
         if (!r->outcome)
                 finish_lost_outcome(r);
+        disk_conclude(r);
         if (r->outcome)
                 finish_patch(r);
         return 0;

@@ -76,9 +76,12 @@ static int recover_attach(LiveRun *r, Error **reterr) {
         Carrel__V1__Adopted adopted = CARREL__V1__ADOPTED__INIT;
         Event event = CARREL__V1__EVENT__INIT;
         int k = recover_replay(r, reterr), link;
+        _cleanup_error_ Error *error = NULL;
 
         if (k < 0)
                 return k;
+        if (layers_open(r->run_fd, &r->layers, &error) < 0)
+                log_error(LOG_LEVEL_ERROR, error, "run '%s'", r->info->id);
         adopted.supervisor_pid = (uint32_t)getpid();
         event.body_case = CARREL__V1__EVENT__BODY_ADOPTED;
         event.adopted = &adopted;

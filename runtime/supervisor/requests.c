@@ -13,7 +13,6 @@
 #include "record/store.h"
 #include "supervisor/session.h"
 #include "workspace/resources.h"
-#include "workspace/workspace.h"
 
 #define REQUEST_MAX_LIST 1000
 
@@ -354,9 +353,10 @@ static int request_remove(Session *s, Request *q, Frame *frame, Error **reterr) 
 static int request_changes(Session *s, Request *q, Frame *frame, Error **reterr) {
         Carrel__V1__ChangesResponse changes = CARREL__V1__CHANGES_RESPONSE__INIT;
         Response response = CARREL__V1__RESPONSE__INIT;
-        _cleanup_close_ int run_fd = -EBADF, lower = -EBADF, upper = -EBADF;
+        _cleanup_close_ int run_fd = -EBADF, lower = -EBADF, upper = -EBADF, layers_fd = -EBADF;
         _cleanup_message_ Plan *plan = NULL;
         _cleanup_message_ Run *run = NULL;
+        Layers layers;
         struct stat st;
         int r = request_find(s, q->changes->run, &run, reterr);
 
@@ -375,8 +375,11 @@ static int request_changes(Session *s, Request *q, Frame *frame, Error **reterr)
         if (lower < 0)
                 return error_set(reterr, errno, "cannot open the original directory '%s'",
                                  run->source);
-        upper = openat(run_fd, WORKSPACE_LAYERS "/source/upper",
-                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        r = layers_open(run_fd, &layers, reterr);
+        if (r < 0)
+                return r;
+        layers_fd = layers.fd;
+        upper = openat(layers_fd, "source/upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (upper < 0 || fstat(upper, &st) < 0)
                 return error_set(reterr, errno, "cannot open the changes of run '%s'", run->id);
         r = recover_read_plan(run_fd, &plan, reterr);

@@ -45,6 +45,7 @@ int live_run_new(Supervisor *sv,
                 .spool = {.fd = -EBADF},
                 .patch_fd = -EBADF,
                 .report_fd = -EBADF,
+                .layers = {.fd = -EBADF},
         };
         sv->runs = r;
         *ret_run = r;
@@ -91,6 +92,7 @@ void live_run_free(LiveRun *r) {
         fd_close(r->shim_pidfd);
         fd_close(r->patch_fd);
         fd_close(r->report_fd);
+        fd_close(r->layers.fd);
         fd_close(r->run_fd);
         fd_close(r->lock_fd);
         for (size_t i = 0; i < r->n_feedback_ids; i++)
@@ -153,6 +155,9 @@ void live_run_apply(LiveRun *r, const Event *event) {
                 live_run_touch_index(r);
         } else if (event->body_case == CARREL__V1__EVENT__BODY_ATTEMPT_STARTED) {
                 r->info->attempt = event->attempt_started->attempt;
+                r->disk_hit = NULL;
+        } else if (event->body_case == CARREL__V1__EVENT__BODY_LIMIT_HIT) {
+                disk_note(r, event->limit_hit);
         } else if (event->body_case == CARREL__V1__EVENT__BODY_FEEDBACK_RECEIVED) {
                 live_run_note_feedback(r, event->feedback_received->feedback->id);
         }
@@ -166,6 +171,18 @@ void live_run_append(LiveRun *r, Event *event) {
                 return;
         }
         live_run_apply(r, event);
+}
+
+void live_run_degraded(LiveRun *r, Error *error) {
+        Carrel__V1__Degraded degraded = CARREL__V1__DEGRADED__INIT;
+        Event event = CARREL__V1__EVENT__INIT;
+        _cleanup_message_ ErrorMessage *message = error_to_message(error);
+
+        degraded.error = message;
+        event.body_case = CARREL__V1__EVENT__BODY_DEGRADED;
+        event.degraded = &degraded;
+        live_run_append(r, &event);
+        error_free(error);
 }
 
 /* ---- from the spool to the journal --------------------------------------------------------------

@@ -384,6 +384,7 @@ static int submit_spawn(Submission *sub, LiveRun *run, const Resources *res, Err
         fds[n++] = run->run_fd;
         fds[n++] = sub->session->sv->empty_fd;
         fds[n++] = spool;
+        fds[n++] = run->layers.fd;
         for (size_t i = 0; i < sub->n_sources; i++)
                 fds[n++] = sub->sources[i];
         for (size_t i = 0; i < sub->frame->n_fds; i++)
@@ -401,6 +402,7 @@ static int submit_spawn(Submission *sub, LiveRun *run, const Resources *res, Err
 
 static int submit_start(Submission *sub, LiveRun *run, Error **reterr) {
         Supervisor *sv = sub->session->sv;
+        _cleanup_error_ Error *degraded = NULL;
         ResourcesSpec spec = {
                 .state_fd = sv->state_fd,
                 .run_fd = run->run_fd,
@@ -408,10 +410,15 @@ static int submit_start(Submission *sub, LiveRun *run, Error **reterr) {
                 .plan = sub->plan,
                 .source_fd = sub->source_fd,
                 .cgroup = &sv->cgroup,
+                .degraded = &degraded,
         };
         Resources res;
         int r = resources_acquire(&spec, &res, reterr);
 
+        if (r == 0)
+                run->layers = res.layers;
+        if (degraded)
+                live_run_degraded(run, TAKE_PTR(degraded));
         if (r == 0)
                 r = submit_spawn(sub, run, &res, reterr);
         if (r == 0)

@@ -25,6 +25,7 @@
 #include "record/index.h"
 #include "record/journal.h"
 #include "shim/spool.h"
+#include "workspace/layers.h"
 
 #define SUPERVISOR_MAX_CLIENT_FRAME (1 * MIB)
 #define SUPERVISOR_PROTOCOL_VERSION 1
@@ -168,7 +169,10 @@ struct LiveRun {
                 uint64_t request;
                 char *id;
         } * pending_feedback;
-        uint64_t disk_baseline_bytes, disk_walked_us;
+        Layers layers;        /* where the run writes; -EBADF until somebody asks */
+        const char *disk_hit; /* DISK_LIMIT or DISK_LIMIT_FILES, reached in this attempt; or NULL */
+        uint64_t disk_hit_value;
+        uint64_t disk_baseline_bytes, disk_walked_us, disk_used_bytes;
         bool finishing;
         bool adopted; /* another supervisor started it */
         unsigned release_tries;
@@ -196,6 +200,8 @@ int live_run_read_spool(LiveRun *r, Error **reterr);
 void live_run_apply(LiveRun *r, const Event *event);
 /** live_run_append() - an event of the supervisor's own. */
 void live_run_append(LiveRun *r, Event *event);
+/** live_run_degraded() - record what was to be there and is not. Consumes @error. */
+void live_run_degraded(LiveRun *r, Error *error);
 void live_run_command(LiveRun *r, ShimCommand *command);
 void live_run_stop(LiveRun *r, Carrel__V1__Reason reason, const char *why);
 int live_run_feedback(LiveRun *r, Session *s, uint64_t request, Feedback *f, Error **reterr);
@@ -222,8 +228,16 @@ void protect_judge(LiveRun *r);
 
 /* ---- disk.c ---- */
 
+#define DISK_LIMIT       "filesystem.disk" /* as LimitHit names it, and, of files: */
+#define DISK_LIMIT_FILES "filesystem.disk_files"
+
 /** disk_watch() - hold the workspace's layers against the plan's limit. */
 int disk_watch(LiveRun *r, Error **reterr);
+/** disk_note() - what the journal says of a limit that was hit. */
+void disk_note(LiveRun *r, const Carrel__V1__LimitHit *hit);
+/** disk_conclude() - what the outcome has to say of the disk; nothing of the workspace runs any
+ * more. */
+void disk_conclude(LiveRun *r);
 
 /* ---- recover.c ---- */
 

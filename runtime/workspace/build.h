@@ -32,7 +32,7 @@ typedef struct Build {
         int userns_fd;       /* 0..65535 -> base.. */
         int owner_userns_fd; /* the same, with the source's owner as the harness's user */
         int trees[WORKSPACE_MAX_SOURCES]; /* detached mounts, by the order of the plan's sources */
-        int layers_fd;                    /* the run's layers directory, detached */
+        int layers_fd;                    /* of the spec */
         int guest_tree;                   /* carrel-guest, detached */
         int masks_fd;                     /* a memory file system of what masks show */
         int staging_fd; /* a directory of the host that overlay layers are attached on */

@@ -9,7 +9,6 @@
 
 #include "base/fd.h"
 #include "kernel/userns.h"
-#include "workspace/workspace.h"
 
 /* ---- ids ----------------------------------------------------------------------------------------
  */
@@ -104,54 +103,30 @@ int resources_find_owners(int state_fd,
 /* ---- layers -------------------------------------------------------------------------------------
  */
 
-static int
-resource_make_layer(int layers_fd, const char *name, uid_t uid, mode_t mode, Error **reterr) {
-        _cleanup_close_ int dir = -EBADF;
-
-        if (mkdirat(layers_fd, name, 0700) < 0)
-                return error_set(reterr, errno, "cannot create the layer '%s'", name);
-        dir = openat(layers_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        /* The upper directory's owner and permissions are those of the overlay's root. */
-        if (dir < 0 || mkdirat(dir, "work", 0700) < 0 || mkdirat(dir, "upper", 0700) < 0 ||
-            fchownat(dir, "upper", uid, uid, 0) < 0 || fchmodat(dir, "upper", mode, 0) < 0)
-                return error_set(reterr, errno, "cannot create the layer '%s'", name);
-        return 0;
-}
-
 static int resource_layers_acquire(const ResourcesSpec *spec, Resources *res, Error **reterr) {
-        _cleanup_close_ int layers = -EBADF;
+        const Carrel__V1__PlanLimits *limits = spec->plan->limits;
+        LayersSpec layers = {
+                .state_fd = spec->state_fd,
+                .run_fd = spec->run_fd,
+                .bytes = limits ? limits->disk_bytes : 0,
+                .files = limits ? limits->disk_files : 0,
+                .root_uid = res->base_id,
+                .source = spec->source_fd >= 0,
+        };
         struct stat st;
-        int r;
 
-        if (mkdirat(spec->run_fd, WORKSPACE_LAYERS, 0700) < 0)
-                return error_set(reterr, errno, "cannot create '%s'", WORKSPACE_LAYERS);
-        layers = openat(spec->run_fd, WORKSPACE_LAYERS, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (layers < 0)
-                return error_set(reterr, errno, "cannot open '%s'", WORKSPACE_LAYERS);
-        r = resource_make_layer(layers, "root", res->base_id, 0755, reterr);
-        if (r < 0 || spec->source_fd < 0)
-                return r;
-        if (fstat(spec->source_fd, &st) < 0)
-                return error_set(reterr, errno, "cannot look at '%s'", spec->plan->source);
-        /* The harness must be able to enter what it works on, whoever else may not. */
-        return resource_make_layer(layers, "source", res->base_id + spec->plan->identity->uid,
-                                   (st.st_mode & 0777) | 0700, reterr);
+        if (layers.source) {
+                if (fstat(spec->source_fd, &st) < 0)
+                        return error_set(reterr, errno, "cannot look at '%s'", spec->plan->source);
+                layers.source_uid = res->base_id + spec->plan->identity->uid;
+                /* The harness must be able to enter what it works on, whoever else may not. */
+                layers.source_mode = (st.st_mode & 0777) | 0700;
+        }
+        return layers_acquire(&layers, &res->layers, spec->degraded, reterr);
 }
 
 static int resource_layers_release(int state_fd, int run_fd, const char *run, Error **reterr) {
-        static const char *const gone[] = {"root", "source/work"};
-        _cleanup_close_ int layers =
-                openat(run_fd, WORKSPACE_LAYERS, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        int r = 0;
-
-        if (layers < 0)
-                return 0;
-        for (size_t i = 0; i < ELEMENTSOF(gone); i++) {
-                int k = fd_remove_tree(layers, gone[i], r < 0 ? NULL : reterr);
-
-                r = r < 0 ? r : k;
-        }
-        return r;
+        return run_fd < 0 ? 0 : layers_release(run_fd, reterr);
 }
 
 /* ---- control groups -----------------------------------------------------------------------------
@@ -199,12 +174,13 @@ static const struct {
 };
 
 int resources_acquire(const ResourcesSpec *spec, Resources *ret_resources, Error **reterr) {
-        Resources res = {0};
+        Resources res = {.layers.fd = -EBADF};
 
         for (size_t i = 0; i < ELEMENTSOF(resources); i++) {
                 int r = resources[i].acquire(spec, &res, reterr);
 
                 if (r < 0) {
+                        fd_close(res.layers.fd);
                         (void)resources_release(spec->state_fd, spec->run_fd, spec->run, NULL);
                         return r;
                 }

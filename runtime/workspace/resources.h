@@ -6,8 +6,8 @@
  * durable name is written before (or in the same atomic step as) the resource is made, and
  * releasing goes by those names alone: so a failed start, a normal end and the recovery after kill
  * -9 or a reboot run the same code. ids      <state>/ids/<slot>, a symbolic link to the run's id,
- * made with one symlink(2) layers   <run>/layers/{root,source}/{upper,work} cgroups  <run>/cgroups
- * (kernel/cgroup.h) Kept:      layers/source/upper is the record of what the run changed;
+ * made with one symlink(2) layers   <run>/volume or <run>/layers (layers.h) cgroups  <run>/cgroups
+ * (kernel/cgroup.h) Kept:      the layer source/upper is the record of what the run changed;
  * everything else goes. Trust:     runs as root; the layers' content was written by an agent and is
  * only ever unlinked.
  */
@@ -15,6 +15,7 @@
 
 #include "kernel/cgroup.h"
 #include "proto/messages.h"
+#include "workspace/layers.h"
 
 #define RESOURCES_IDS_DIR "ids"
 #define RESOURCES_FIRST_ID                                                                         \
@@ -28,11 +29,13 @@ typedef struct ResourcesSpec {
         const Plan *plan;
         int source_fd; /* O_PATH of the task's directory, or -EBADF */
         const CgroupHost *cgroup;
+        Error **degraded; /* what the host could not give, and the run does without; may be NULL */
 } ResourcesSpec;
 
 typedef struct Resources {
         uint32_t base_id; /* first of the workspace's USERNS_RANGE host ids */
         uint32_t shim_id; /* host uid and gid of the shim; in no workspace's range */
+        Layers layers;    /* its descriptor is the caller's */
 } Resources;
 
 /** resources_acquire() - all or nothing. Return: 0; -EUSERS when no id range is free; -errno. */

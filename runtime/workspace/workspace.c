@@ -89,7 +89,6 @@ static int stage_clone_tree(Build *b, const PlanMount *m, size_t nth, Error **re
 
 static int stage_trees(Build *b, Error **reterr) {
         const WorkspaceSpec *spec = b->spec;
-        _cleanup_close_ int layers = -EBADF;
         size_t nth = 0;
         int r;
 
@@ -103,14 +102,6 @@ static int stage_trees(Build *b, Error **reterr) {
                 if (r < 0)
                         return r;
         }
-        layers = openat(spec->run_fd, WORKSPACE_LAYERS, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (layers < 0)
-                return error_set(reterr, errno, "cannot open the run's layers");
-        b->layers_fd =
-                mount_clone_tree(layers, -EBADF, (MountFlags){.writable = true, .executable = true},
-                                 WORKSPACE_LAYERS, reterr);
-        if (b->layers_fd < 0)
-                return b->layers_fd;
         b->guest_tree = mount_clone_tree(spec->guest_fd, -EBADF, (MountFlags){.executable = true},
                                          "carrel-guest", reterr);
         return b->guest_tree < 0 ? b->guest_tree : 0;
@@ -289,7 +280,6 @@ static void workspace_build_done(Build *b) {
         fd_close(b->userns_fd);
         fd_close(b->owner_userns_fd);
         fd_close_many(b->trees, ELEMENTSOF(b->trees));
-        fd_close(b->layers_fd);
         fd_close(b->guest_tree);
         fd_close(b->masks_fd);
 }
@@ -299,7 +289,7 @@ int workspace_start(const WorkspaceSpec *spec, pid_t *ret_pid, int *ret_pidfd, E
                 .spec = spec,
                 .userns_fd = -EBADF,
                 .owner_userns_fd = -EBADF,
-                .layers_fd = -EBADF,
+                .layers_fd = spec->layers_fd,
                 .guest_tree = -EBADF,
                 .masks_fd = -EBADF,
                 .staging_fd = -EBADF,

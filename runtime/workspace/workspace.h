@@ -29,13 +29,10 @@
 #define WORKSPACE_GUEST_DIR    WORKSPACE_RUN_DIR "/bin"
 #define WORKSPACE_CREDENTIALS  "/run/credentials"
 
-/* Where a run keeps an overlay's layers, below its directory (see resources.h). */
-#define WORKSPACE_LAYERS "layers"
-
 typedef struct WorkspaceSpec {
         const Plan *plan;
         uint32_t base_id; /* first of its 65,536 host ids */
-        int run_fd;       /* the run's directory */
+        int layers_fd;    /* detached mount of the run's layers (layers.h); attached by the child */
         const int *
                 source_fds; /* O_PATH, one for each mount of the plan that needs_source, in order */
         size_t n_sources;

@@ -82,6 +82,19 @@ def mounts_below(path):
     return [line for line in lines if f" {path}/" in line or f"={path}/" in line]
 
 
+def loops_below(path):
+    """Loop devices that are bound to a file below a directory, also to one that was removed."""
+    found = []
+    for name in glob.glob("/sys/block/loop*/loop/backing_file"):
+        try:
+            backing = Path(name).read_text()
+        except OSError:
+            continue
+        if backing.startswith(f"{path}/"):
+            found.append(f"{name.split('/')[3]} {backing.strip()}")
+    return found
+
+
 # ---- results ----------------------------------------------------------------------------------------
 
 
@@ -229,6 +242,7 @@ class Place:
         found = [f"process {pid} '{name}'" for pid, name in self.own_processes().items()]
         found += [f"control group {path}" for path in self.own_groups()]
         found += [f"mount {line}" for line in mounts_below(self.base)]
+        found += [f"loop device {name}" for name in loops_below(self.base)]
         ids = self.state / "ids"
         found += [f"id range {name}" for name in (os.listdir(ids) if ids.is_dir() else [])]
         found += [f"spool {path}" for path in self.state.glob("runs/*/shim")]

@@ -124,21 +124,6 @@ def test_tmp_has_its_own_limit(place, small):
     assert "No space left on device" in result.err and int(result.out) <= 16
 
 
-def test_many_files_that_fill_the_disk_end_the_run(place, run_task):
-    fill = "i=0; while :; do head -c 4M /dev/zero >f$i || exit 9; i=$((i+1)); [ $i -lt 60 ] || sleep 60; done"
-    result = run_task(f'attempts: 1\nharness: {{command: [sh, -c, "{fill}"]}}\n', timeout=60)
-    assert result.status == 1, result
-    assert outcome_of(place) == (events.RUN_STATE_FAILED, common.REASON_DISK_FULL)
-    assert "the workspace wrote more than its disk limit" in place.outcome().error.what
-    assert "raise 'filesystem.disk'" in place.outcome().error.hint
-    assert limits_hit(place)["filesystem.disk"].value == 32 << 20
-
-
-def test_a_file_cannot_be_larger_than_the_disk_limit(place, small):
-    result = small("trap '' XFSZ; head -c 64M /dev/zero >fill; ls -s --block-size=1M fill | cut -d' ' -f1")
-    assert "File too large" in result.err and int(result.out) <= 32
-
-
 def test_output_past_the_logs_limit_reaches_the_client_but_not_the_record(place, small):
     size = 200 * 1024 * 1024
     process = place.start(

@@ -261,10 +261,12 @@ def test_what_an_ended_run_still_held_is_given_back_by_the_next(place, daemon):
     until(lambda: not os.listdir(place.state / "ids"), what="the id range is given back")
     daemon.kill()
     (place.state / "ids" / "77").symlink_to(run.id)
-    (place.record() / "layers/root/upper").mkdir(parents=True)
+    (place.record() / "changes").rename(place.record() / "volume")
+    (place.record() / "layers/root/upper").mkdir(parents=True)  # as where the limit is measured
     daemon.start()
     until(lambda: not os.listdir(place.state / "ids"), what="the id range is given back again")
-    assert [path.name for path in (place.record() / "layers").iterdir()] == ["source"]
+    assert not (place.record() / "volume").exists() and (place.record() / "changes").exists()
+    assert list((place.record() / "layers").iterdir()) == []
     with Scheduler.connect(place.socket) as scheduler:
         assert scheduler.get(run.id).state == events.RUN_STATE_SUCCEEDED
         assert b"+kept" in scheduler.artifact(run.id, "workspace.patch").read()
