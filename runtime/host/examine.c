@@ -32,6 +32,7 @@ void host_lacks(HostResult *r, int code, const char *format, ...) {
         size_t n;
         va_list ap;
 
+        r->code = code;
         r->state = HOST_MISSING;
         va_start(ap, format);
         vsnprintf(r->found, sizeof r->found, format, ap);
@@ -41,6 +42,7 @@ void host_lacks(HostResult *r, int code, const char *format, ...) {
 }
 
 void host_lacks_error(HostResult *r, Error *e) {
+        r->code = e ? e->code : ENOMEM;
         r->state = HOST_MISSING;
         snprintf(r->found, sizeof r->found, "%s", e ? e->what : "out of memory");
         if (e && e->hint)
@@ -96,6 +98,9 @@ void host_probe(const HostCheck *check, const HostProbe *p, HostResult *ret_resu
         else if (!host_listen(ends[0], ret_result))
                 host_found(ret_result, HOST_MISSING, "the trial did not end, or was killed");
         close(ends[0]);
+        if (!p->root && (ret_result->code == EPERM || ret_result->code == EACCES) &&
+            !*ret_result->remedy)
+                snprintf(ret_result->remedy, sizeof ret_result->remedy, "run carrel as root");
         if (pid > 0) {
                 (void)kill(-pid, SIGKILL);
                 (void)kill(pid, SIGKILL);

@@ -33,6 +33,7 @@ static bool host_needs_scratch(const HostProbe *p, HostResult *r) {
         if (p->scratch_fd >= 0)
                 return true;
         host_found(r, HOST_MISSING, "nothing can be written below the state directory");
+        snprintf(r->remedy, sizeof r->remedy, HOST_WRITABLE);
         return false;
 }
 
@@ -40,6 +41,8 @@ static bool host_needs_scratch(const HostProbe *p, HostResult *r) {
 static bool host_leave_mounts(HostResult *r) {
         Error *error = NULL;
 
+        if (geteuid() != 0)
+                (void)host_enter_user_namespace();
         if (unshare(CLONE_NEWNS) == 0) {
                 if (mount_make_private(&error) == 0)
                         return true;
@@ -50,22 +53,36 @@ static bool host_leave_mounts(HostResult *r) {
         return false;
 }
 
+static int host_open_directory(const char *path) {
+        return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* Attached before it is cloned: kernels before 6.15 clone no detached mount. */
+static int host_use_mount_api(Error **reterr) {
+        _cleanup_close_ int tmpfs = -EBADF, below = host_open_directory("/proc"), above = -EBADF,
+                            tree = -EBADF;
+        int r;
+
+        tmpfs = mount_tmpfs(64 * KIB, 0755, 0, 0, (MountFlags){.writable = true}, reterr);
+        if (tmpfs < 0)
+                return tmpfs;
+        r = mount_attach_at(tmpfs, below, reterr);
+        if (r < 0)
+                return r;
+        above = host_open_directory("/proc");
+        tree = mount_clone_tree(above, -EBADF, (MountFlags){0}, "a tmpfs", reterr);
+        return tree < 0 ? tree : mount_attach_at(tree, above, reterr);
+}
+
 void host_probe_mount_api(const HostProbe *p, HostResult *r) {
-        _cleanup_close_ int tmpfs = -EBADF, tree = -EBADF, root = -EBADF;
         Error *error = NULL;
-        int k;
 
         if (!host_leave_mounts(r))
                 return;
-        tmpfs = mount_tmpfs(64 * KIB, 0755, 0, 0, (MountFlags){.writable = true}, &error);
-        if (tmpfs >= 0)
-                tree = mount_clone_tree(tmpfs, -EBADF, (MountFlags){0}, "a tmpfs", &error);
-        root = tree < 0 ? -EBADF : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        k = root < 0 ? -EBADF : mount_attach(tree, root, "/proc", &error);
-        if (k == 0)
-                host_found(r, HOST_OK, "made detached, restricted, attached");
-        else
+        if (host_use_mount_api(&error) < 0)
                 host_lacks_error(r, error);
+        else
+                host_found(r, HOST_OK, "made detached, restricted, attached");
 }
 
 /* The scratch directory as a workspace's layer is mounted. */

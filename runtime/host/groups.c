@@ -30,7 +30,7 @@ static int host_make_group(const HostProbe *p, HostGroup *g, Error **reterr) {
         int r;
 
         if (p->scratch_fd < 0)
-                return error_refuse(reterr, EROFS, NULL,
+                return error_refuse(reterr, EROFS, HOST_WRITABLE,
                                     "nothing can be written below the state directory");
         r = cgroup_host_open(&g->host, reterr);
         if (r == 0)

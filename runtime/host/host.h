@@ -16,10 +16,12 @@
 #include "proto/messages.h"
 
 #define HOST_PROBE_TIMEOUT_MS 10000
+#define HOST_WRITABLE         "choose one that you can write: --state-dir, CARREL_STATE_DIR"
 
 /* What a probe's child says; of fixed size, so that it fits a pipe. */
 typedef struct HostResult {
         Carrel__V1__HostState state;
+        int code; /* errno of what is missing; 0: none */
         char found[256];
         char remedy[256]; /* better than the check's own, where the probe knows the cause */
 } HostResult;
@@ -64,6 +66,8 @@ void host_found(HostResult *r, Carrel__V1__HostState state, const char *format, 
 void host_lacks(HostResult *r, int code, const char *format, ...) _printf_(3, 4);
 /** host_lacks_error() - missing, as a library function says it; takes over its hint. Frees @e. */
 void host_lacks_error(HostResult *r, Error *e);
+/** host_enter_user_namespace() - without root: as its root, with one id. Return: 0, -errno. */
+int host_enter_user_namespace(void);
 /** host_read_text() - the first line of a small file of the kernel; "" where there is none. */
 void host_read_text(const char *path, char *ret_text, size_t size);
 

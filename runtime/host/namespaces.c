@@ -117,8 +117,7 @@ static int host_write_own_map(const char *path, unsigned id) {
         return file_write_at(AT_FDCWD, path, text, NULL);
 }
 
-/* As anybody: the new namespace must also give its capabilities, which AppArmor may take away. */
-static int host_enter_user_namespace(void) {
+int host_enter_user_namespace(void) {
         unsigned uid = geteuid(), gid = getegid();
         int r;
 
@@ -135,6 +134,7 @@ void host_probe_unprivileged_user_namespace(const HostProbe *p, HostResult *r) {
                 host_lacks(r, errno, "cannot become another user");
                 return;
         }
+        /* It must also give its capabilities, which AppArmor may take away. */
         if (unshare(CLONE_NEWUSER) < 0)
                 host_lacks(r, errno, "an unprivileged user cannot make a user namespace");
         else if (unshare(CLONE_NEWNS) < 0)

@@ -24,8 +24,8 @@ def doctor(place, *options, without=None, expect=0, user=None):
     return done.stdout
 
 
-def findings(place, **how):
-    report = json.loads(doctor(place, "--json", **how))
+def findings(place, *options, **how):
+    report = json.loads(doctor(place, "--json", *options, **how))
     return report, {finding["name"]: finding for finding in report["findings"]}
 
 
@@ -117,5 +117,10 @@ def test_without_root_it_says_what_is_lacking_and_leaves_nothing(place):
     report, by_name = findings(place, expect=1, user=65534)
     assert report["uid"] == 65534
     assert by_name["privilege"]["state"] == "missing" and by_name["privilege"]["remedy"] == "run carrel as root"
-    assert by_name["filter"]["state"] == "ok"
+    assert by_name["filter"]["state"] == by_name["mount API"]["state"] == "ok"
+    assert "--state-dir" in by_name["limits"]["remedy"]  # the test's is root's
+    place.base.chmod(0o777)
+    _, by_name = findings(place, "--state-dir", place.base, expect=1, user=65534)
+    assert by_name["limits"]["remedy"] == by_name["id-mapped mounts"]["remedy"] == "run carrel as root"
+    assert sorted(os.listdir(place.base)) == ["state", "work"]
     assert sorted(os.listdir(place.state)) == []
