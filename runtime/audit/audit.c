@@ -81,6 +81,9 @@ static int audit_look(Look *l, Error **reterr) {
                 r = mounts_check(l);
         if (r == 0)
                 r = processes_check(l);
+        if (proc_start_time(l->init) != l->init_born) /* what was found is half of a workspace */
+                return error_refuse(reterr, EAGAIN, "see 'carrel events'",
+                                    "run '%s' ended while it was looked at", l->spec->run->id);
         return r < 0 ? error_set(reterr, -r, "cannot look at run '%s'", l->spec->run->id) : 0;
 }
 

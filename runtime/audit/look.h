@@ -38,6 +38,7 @@ typedef struct Look {
         AuditGroup groups[AUDIT_MAX_GROUPS];
         size_t n_groups;
         pid_t init, shim;
+        unsigned long long init_born;
         AuditMount *mounts;
         size_t n_mounts;
         AuditTally tallies[48];

@@ -212,7 +212,7 @@ static bool processes_is_in(pid_t pid, const AuditGroup *g) {
              line = strtok_r(NULL, "\n", &save))
                 if (processes_line_is_in(line, g))
                         return true;
-        return false;
+        return !text; /* gone meanwhile */
 }
 
 static void subject_groups(Subject *s) {
@@ -408,6 +408,7 @@ int processes_find_init(Look *l, Error **reterr) {
                         continue;
                 l->init = l->groups[0].pids[i];
                 l->shim = parent;
+                l->init_born = proc_start_time(l->init);
                 return 0;
         }
         return error_refuse(reterr, EAGAIN, "try again in a moment; see 'carrel events'",
@@ -534,6 +535,17 @@ static int processes_tell_tallies(Look *l) {
         return r;
 }
 
+/* What was not looked at is not as planned. */
+static int processes_tell_limits(Look *l) {
+        int r = processes_tell_tallies(l);
+
+        if (r == 0 && l->n_processes >= AUDIT_MAX_PROCESSES)
+                r = look_tell(l, "processes", "number", "all looked at", "too many", false);
+        if (r == 0 && l->n_descriptors >= AUDIT_MAX_DESCRIPTORS)
+                r = look_tell(l, "processes", "descriptors", "all looked at", "too many", false);
+        return r;
+}
+
 static int processes_check_inside(Look *l) {
         DIR *dir = opendir("/proc");
         struct dirent *de;
@@ -549,7 +561,7 @@ static int processes_check_inside(Look *l) {
                 processes_look(l, pid, NULL, processes_look_inside, false);
         }
         closedir(dir);
-        return processes_tell_tallies(l);
+        return processes_tell_limits(l);
 }
 
 int processes_check(Look *l) {
