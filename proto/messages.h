@@ -12,6 +12,7 @@
 #include "carrel/v1/control.pb-c.h"
 #include "carrel/v1/event.pb-c.h"
 #include "carrel/v1/guest.pb-c.h"
+#include "carrel/v1/host.pb-c.h"
 #include "carrel/v1/image.pb-c.h"
 #include "carrel/v1/internal.pb-c.h"
 #include "carrel/v1/plan.pb-c.h"
@@ -21,6 +22,8 @@
 
 typedef Carrel__V1__Artifact Artifact;
 typedef Carrel__V1__ArtifactRule ArtifactRule;
+typedef Carrel__V1__Audit Audit;
+typedef Carrel__V1__AuditFinding AuditFinding;
 typedef Carrel__V1__Change Change;
 typedef Carrel__V1__Check Check;
 typedef Carrel__V1__Error ErrorMessage;
@@ -30,6 +33,8 @@ typedef Carrel__V1__Grant Grant;
 typedef Carrel__V1__GrantValue GrantValue;
 typedef Carrel__V1__GuestRequest GuestRequest;
 typedef Carrel__V1__GuestResponse GuestResponse;
+typedef Carrel__V1__HostFinding HostFinding;
+typedef Carrel__V1__HostReport HostReport;
 typedef Carrel__V1__Image Image;
 typedef Carrel__V1__InitEvent InitEvent;
 typedef Carrel__V1__InitRequest InitRequest;

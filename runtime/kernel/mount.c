@@ -138,7 +138,7 @@ int mount_devpts(gid_t tty_gid, Error **reterr) {
                           (MountFlags){.writable = true, .devices = true}, reterr);
 }
 
-int mount_overlay(int lower_fd, int upper_fd, int work_fd, Error **reterr) {
+int mount_overlay(int lower_fd, int upper_fd, int work_fd, bool executable, Error **reterr) {
         char lower[32], upper[32], work[32];
         const MountOption options[] = {
                 {"lowerdir", lower},     {"upperdir", upper}, {"workdir", work},
@@ -151,7 +151,7 @@ int mount_overlay(int lower_fd, int upper_fd, int work_fd, Error **reterr) {
         snprintf(upper, sizeof upper, "/proc/self/fd/%d", upper_fd);
         snprintf(work, sizeof work, "/proc/self/fd/%d", work_fd);
         return mount_make("overlay", options, ELEMENTSOF(options),
-                          (MountFlags){.writable = true, .executable = true}, reterr);
+                          (MountFlags){.writable = true, .executable = executable}, reterr);
 }
 
 int mount_attach_at(int mount_fd, int dir_fd, Error **reterr) {

@@ -63,7 +63,7 @@ int mount_devpts(gid_t tty_gid, Error **reterr);
  * (10 ms and more); a power failure during a run may cost what the run had written. redirect_dir,
  * metacopy and index are off: upper is readable without an overlay (runtime/workspace/changes.h).
  */
-int mount_overlay(int lower_fd, int upper_fd, int work_fd, Error **reterr);
+int mount_overlay(int lower_fd, int upper_fd, int work_fd, bool executable, Error **reterr);
 
 /** mount_attach() - attach @mount_fd at @target, an existing place inside @root_fd. */
 int mount_attach(int mount_fd, int root_fd, const char *target, Error **reterr);

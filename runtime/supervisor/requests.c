@@ -401,6 +401,25 @@ static int request_changes(Session *s, Request *q, Frame *frame, Error **reterr)
         return 0;
 }
 
+/* Any supervisor may look: nothing is changed, and all that is needed is on disk or the kernel's.
+ */
+static int request_audit(Session *s, Request *q, Frame *frame, Error **reterr) {
+        _cleanup_message_ Run *run = NULL;
+        int r = request_find(s, q->audit->run, &run, reterr);
+
+        if (r < 0)
+                return r;
+        if (request_is_final(run)) {
+                error_refuse(reterr, ESTALE, NULL,
+                             "run '%s' has ended: there is no workspace to look at", run->id);
+                return error_hint(reterr, -ESTALE,
+                                  "its record says what was: carrel events %s, and plan and policy "
+                                  "in '%s'",
+                                  run->id, run->record);
+        }
+        return audit_start(s, q->id, run, reterr);
+}
+
 static const struct {
         Carrel__V1__Request__BodyCase body;
         int (*handle)(Session *s, Request *q, Frame *frame, Error **reterr);
@@ -418,6 +437,7 @@ static const struct {
         {CARREL__V1__REQUEST__BODY_REMOVE, request_remove},
         {CARREL__V1__REQUEST__BODY_RESIZE, request_resize},
         {CARREL__V1__REQUEST__BODY_CHANGES, request_changes},
+        {CARREL__V1__REQUEST__BODY_AUDIT, request_audit},
 };
 
 static void request_refuse(Session *s, uint64_t id, const char *hint, const char *what) {
@@ -428,7 +448,7 @@ static void request_refuse(Session *s, uint64_t id, const char *hint, const char
 }
 
 static bool request_id_waits(const Session *s, uint64_t id) {
-        if (subscription_has(s->subscriptions, id))
+        if (subscription_has(s->subscriptions, id) || audit_waits(s, id))
                 return true;
         for (const LiveRun *r = s->sv->runs; r; r = r->next)
                 for (const struct PendingFeedback *p = r->pending_feedback; p; p = p->next)

@@ -17,6 +17,7 @@ static void session_free(Session *s) {
                 }
         subscription_free_all(&s->subscriptions);
         live_run_forget_session(sv, s);
+        audit_forget_session(sv, s);
         connection_free(s->connection);
         free(s);
         session_check_end(sv);

@@ -33,6 +33,7 @@
 typedef struct Supervisor Supervisor;
 typedef struct Session Session;
 typedef struct LiveRun LiveRun;
+typedef struct AuditJob AuditJob;
 typedef struct Root Root;
 
 typedef struct SupervisorPaths {
@@ -59,6 +60,7 @@ struct Supervisor {
         Session *sessions;
         LiveRun *runs;
         Root *roots;
+        AuditJob *audits;
         bool embedded; /* serves one session, and ends with it */
 };
 
@@ -238,6 +240,19 @@ void disk_note(LiveRun *r, const Carrel__V1__LimitHit *hit);
 /** disk_conclude() - what the outcome has to say of the disk; nothing of the workspace runs any
  * more. */
 void disk_conclude(LiveRun *r);
+
+/* ---- audit.c ---- */
+
+/**
+ * audit_start() - look at a live run in a child, and answer request @id of @s when it has ended
+ *
+ * Return: 0; -EBUSY while too many are under way.
+ */
+int audit_start(Session *s, uint64_t id, const Run *run, Error **reterr);
+/** audit_waits() - whether request @id of @s is one of these. */
+bool audit_waits(const Session *s, uint64_t id);
+/** audit_forget_session() - @s is going away. */
+void audit_forget_session(Supervisor *sv, const Session *s);
 
 /* ---- recover.c ---- */
 

@@ -49,7 +49,8 @@ int build_attach_layers(Build *b, Error **reterr) {
 }
 
 /* The overlay of @lower_tree and the run's layer directory @layer. Return: a detached mount. */
-static int build_overlay(const Build *b, int lower_tree, const char *layer, Error **reterr) {
+static int
+build_overlay(const Build *b, int lower_tree, const char *layer, bool executable, Error **reterr) {
         _cleanup_close_ int dir = -EBADF, upper = -EBADF, work = -EBADF;
 
         dir = openat(b->layers_fd, layer, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -57,11 +58,12 @@ static int build_overlay(const Build *b, int lower_tree, const char *layer, Erro
         work = dir < 0 ? -1 : openat(dir, "work", O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         if (upper < 0 || work < 0)
                 return error_set(reterr, errno, "cannot open the run's layer '%s'", layer);
-        return mount_overlay(lower_tree, upper, work, reterr);
+        return mount_overlay(lower_tree, upper, work, executable, reterr);
 }
 
 int build_root(Build *b, Error **reterr) {
-        _cleanup_close_ int overlay = build_overlay(b, b->trees[0], "root", reterr);
+        _cleanup_close_ int overlay =
+                build_overlay(b, b->trees[0], "root", b->spec->plan->mounts[0]->executable, reterr);
         int r;
 
         if (overlay < 0)
@@ -109,7 +111,7 @@ static int build_bind(const Place *p, Error **reterr) {
 }
 
 static int build_source(const Place *p, Error **reterr) {
-        return build_overlay(p->build, p->tree, "source", reterr);
+        return build_overlay(p->build, p->tree, "source", p->mount->executable, reterr);
 }
 
 static int build_tmpfs(const Place *p, Error **reterr) {

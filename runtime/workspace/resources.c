@@ -100,6 +100,31 @@ int resources_find_owners(int state_fd,
         return resource_each_id(state_fd, resource_ids_show, &owners, reterr);
 }
 
+typedef struct ResourceSearch {
+        const char *run;
+        uint32_t slot; /* 0: none */
+} ResourceSearch;
+
+static void resource_ids_match(int ids_fd, const char *slot, const char *run, void *data) {
+        ResourceSearch *search = data;
+
+        if (strcmp(run, search->run) == 0)
+                search->slot = (uint32_t)strtoul(slot, NULL, 10);
+}
+
+int resources_find(int state_fd, const char *run, Resources *ret_resources, Error **reterr) {
+        ResourceSearch search = {.run = run};
+        int r = resource_each_id(state_fd, resource_ids_match, &search, reterr);
+
+        if (r < 0)
+                return r;
+        if (search.slot == 0 || search.slot > RESOURCES_SLOTS)
+                return -ENOENT;
+        ret_resources->base_id = RESOURCES_FIRST_ID + search.slot * USERNS_RANGE;
+        ret_resources->shim_id = RESOURCES_FIRST_ID + search.slot;
+        return 0;
+}
+
 /* ---- layers -------------------------------------------------------------------------------------
  */
 

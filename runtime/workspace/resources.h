@@ -56,6 +56,9 @@ int resources_stop(int state_fd, int run_fd, const char *run, Error **reterr);
  */
 int resources_release(int state_fd, int run_fd, const char *run, Error **reterr);
 
+/** resources_find() - the host ids that run @run holds. Return: 0; -ENOENT, without an error. */
+int resources_find(int state_fd, const char *run, Resources *ret_resources, Error **reterr);
+
 /** resources_find_owners() - call @use for each run that holds an id range: what a recovery has to
  * look at. */
 int resources_find_owners(int state_fd,

@@ -27,7 +27,7 @@ def bare(*arguments):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_boundary_of_a_profile_holds(place, profile):
-    result = place.carrel("self-test", "--json", "--profile", profile, timeout=300)
+    result = place.carrel("doctor", "--self-test", "--json", "--profile", profile, timeout=300)
     *checks, summary = documents(result.out)
     assert failures(checks) == []
     assert result.status == 0, result
@@ -40,14 +40,14 @@ def test_every_boundary_of_a_profile_holds(place, profile):
 
 
 def test_the_self_test_prints_what_failed_and_a_line_a_profile(carreld):
-    result = carreld.carrel("self-test", "--profile", "strict", timeout=300)
+    result = carreld.carrel("doctor", "--self-test", "--profile", "strict", timeout=300)
     *lines, last = result.out.splitlines()
     assert last.startswith("profile strict: "), result
     assert all(line.startswith(("skip ", "FAILED ")) for line in lines)
 
 
 def test_a_profile_that_is_not_shipped_cannot_be_tested(place):
-    result = place.carrel("self-test", "--profile", "defualt")
+    result = place.carrel("doctor", "--self-test", "--profile", "defualt")
     assert result.status == 125
     assert "defualt" in result.err and "did you mean 'default'?" in result.err
     assert "the battery did not come to its end in profile 'defualt'" in result.err

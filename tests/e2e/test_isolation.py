@@ -309,3 +309,11 @@ def test_sys_is_shown_when_asked_for_and_without_the_hosts_devices(place):
     )
     out, _ = process.communicate()
     assert out.decode().split() == ["lo", Path("/sys/devices/system/cpu/online").read_text().strip(), "kept"]
+
+
+def test_nothing_is_executed_where_the_policy_forbids_it(place):
+    policy = place.write("noexec.yaml", "filesystem: {noexec: [/workspace, /tmp]}\n")
+    script = "cp /bin/true here; cp /bin/true /tmp/there; ./here; echo $?; /tmp/there; echo $?; cp /bin/true ~/fine; ~/fine; echo $?"
+    process = place.start("run", "--policy", policy, "-C", place.work, "--", "sh", "-c", script, stderr=-1)
+    out, _ = process.communicate()
+    assert out.split() == [b"126", b"126", b"0"]

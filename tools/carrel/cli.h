@@ -32,9 +32,9 @@ typedef struct Command {
         int (*run)(const void *values, const Operands *operands, Error **reterr);
 } Command;
 
-extern const Command command_apply, command_artifacts, command_diff, command_events,
-        command_feedback, command_logs, command_policy, command_ps, command_rm, command_run,
-        command_self_test, command_stop;
+extern const Command command_apply, command_artifacts, command_audit, command_diff, command_doctor,
+        command_events, command_feedback, command_logs, command_policy, command_ps, command_rm,
+        command_run, command_stop;
 
 #define CLI_RUN_HINT "RUN is an id, the start of one, or 'last'"
 

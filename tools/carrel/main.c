@@ -34,9 +34,9 @@ static const Option cli_common_options[] = {
 };
 
 static const Command *const cli_commands[] = {
-        &command_run,       &command_ps,   &command_logs,   &command_events,
-        &command_artifacts, &command_diff, &command_apply,  &command_feedback,
-        &command_stop,      &command_rm,   &command_policy, &command_self_test,
+        &command_run,    &command_ps,    &command_logs,     &command_events, &command_artifacts,
+        &command_diff,   &command_apply, &command_feedback, &command_stop,   &command_rm,
+        &command_policy, &command_audit, &command_doctor,
 };
 
 static const Command *cli_find(const char *name) {
