@@ -19,6 +19,13 @@ int netns_pool_init(NetnsPool *ret_pool, Error **reterr) {
 
         if (fd < 0)
                 return fd;
+        /* The way back from each that is made: not to have it is known before it is needed. */
+        if (setns(fd, CLONE_NEWNET) < 0) {
+                int r = error_set(reterr, errno, "cannot enter a network namespace");
+
+                fd_close(fd);
+                return r;
+        }
         *ret_pool = (NetnsPool){.host_fd = fd};
         return 0;
 }

@@ -164,9 +164,9 @@ static int zygote_confine(Error **reterr) {
 static _Noreturn void zygote_main(const ZygoteSpec *spec, int fd) {
         _cleanup_error_ Error *error = NULL;
         LaunchKit kit = {0};
-        int r;
+        int clean, r;
 
-        fd = zygote_clean_descriptors(fd);
+        clean = zygote_clean_descriptors(fd);
         (void)prctl(PR_SET_NAME, "carrel-zygote");
         /* Its children are the runs' own: nobody here waits for them. A terminal's signals are the
          * supervisor's. */
@@ -174,9 +174,9 @@ static _Noreturn void zygote_main(const ZygoteSpec *spec, int fd) {
         (void)signal(SIGINT, SIG_IGN);
         (void)signal(SIGTERM, SIG_IGN);
         (void)signal(SIGHUP, SIG_IGN);
-        if (fd < 0)
-                _exit(1);
-        r = zygote_prepare(spec, &kit, &error);
+        r = clean < 0 ? error_set(&error, -clean, "cannot close what the supervisor has open")
+                      : zygote_prepare(spec, &kit, &error);
+        fd = clean < 0 ? fd : clean;
         if (r == 0)
                 r = zygote_confine(&error);
         if (zygote_answer(fd, -EBADF, error) < 0 || r < 0)

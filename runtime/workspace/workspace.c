@@ -61,6 +61,7 @@ static int stage_ids(Build *b, Error **reterr) {
 }
 
 static int stage_clone_tree(Build *b, const PlanMount *m, size_t nth, Error **reterr) {
+        const char *name = *m->source ? m->source : "the image's root";
         bool source = m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_SOURCE;
         MountFlags flags = {.writable = m->writable, .executable = m->executable};
         int userns = source && b->owner_userns_fd >= 0 ? b->owner_userns_fd : b->userns_fd;
@@ -73,8 +74,8 @@ static int stage_clone_tree(Build *b, const PlanMount *m, size_t nth, Error **re
         if (m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_BIND && !m->writable) {
                 _cleanup_error_ Error *error = NULL;
 
-                b->trees[nth] = mount_clone_tree(b->spec->source_fds[nth], userns, flags, m->source,
-                                                 &error);
+                b->trees[nth] =
+                        mount_clone_tree(b->spec->source_fds[nth], userns, flags, name, &error);
                 if (b->trees[nth] >= 0)
                         return 0;
                 if (b->trees[nth] == -EINVAL) {
@@ -82,8 +83,7 @@ static int stage_clone_tree(Build *b, const PlanMount *m, size_t nth, Error **re
                         error_list_add(b->spec->degraded, &error);
                 }
         }
-        b->trees[nth] =
-                mount_clone_tree(b->spec->source_fds[nth], userns, flags, m->source, reterr);
+        b->trees[nth] = mount_clone_tree(b->spec->source_fds[nth], userns, flags, name, reterr);
         return b->trees[nth] < 0 ? b->trees[nth] : 0;
 }
 

@@ -151,9 +151,9 @@ class Place:
         environment.update({name: str(value) for name, value in more.items()})
         return environment
 
-    def start(self, *arguments, daemon=False, cwd=None, env=None, **popen):
-        """Start carrel and return the Popen."""
-        command = [str(CARREL), *(str(argument) for argument in arguments)]
+    def start(self, *arguments, daemon=False, cwd=None, env=None, before=(), **popen):
+        """Start carrel, behind the words of another command, if any, and return the Popen."""
+        command = [*before, str(CARREL), *(str(argument) for argument in arguments)]
         environment = self.environment(daemon, **(env or {}))
         popen = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen}
         process = subprocess.Popen(command, cwd=cwd or self.work, env=environment, **popen)
