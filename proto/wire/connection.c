@@ -25,6 +25,7 @@ struct Connection {
         void *data;
         Outgoing *first, **last;
         size_t queued;
+        bool mute; /* the peer takes nothing more; what it said before may still be read */
         bool closed;
 };
 
@@ -97,15 +98,28 @@ static int connection_receive(Connection *c, Error **reterr) {
         return r < 0 ? r : 1;
 }
 
+static void connection_forget_outgoing(Connection *c) {
+        while (c->first) {
+                Outgoing *o = c->first;
+
+                c->first = o->next;
+                outgoing_free(o);
+        }
+        c->last = &c->first;
+        c->queued = 0;
+}
+
 static int connection_ready(sd_event_source *s, int fd, uint32_t revents, void *data) {
         _cleanup_error_ Error *error = NULL;
         Connection *c = data;
         bool full = c->first != NULL;
         int r = 1;
 
-        if (revents & EPOLLOUT)
-                r = connection_flush(c) < 0 ? -EPIPE : 1;
-        if (r > 0 && full && !c->first && c->handlers.drained)
+        if ((revents & EPOLLOUT) && connection_flush(c) < 0) {
+                connection_forget_outgoing(c);
+                c->mute = true;
+        }
+        if (full && !c->first && !c->mute && c->handlers.drained)
                 c->handlers.drained(c, c->data);
         if (r > 0 && !c->closed && (revents & (EPOLLIN | EPOLLHUP | EPOLLERR)))
                 r = connection_receive(c, &error);
@@ -149,7 +163,7 @@ int connection_send(Connection *c, const Message *m, const int *fds, size_t n_fd
         _cleanup_(outgoing_freep) Outgoing *o = NULL;
         int r;
 
-        if (c->closed)
+        if (c->closed || c->mute)
                 return -EPIPE;
         o = calloc(1, sizeof *o);
         if (!o)
@@ -192,12 +206,7 @@ Connection *connection_free(Connection *c) {
         sd_event_source_disable_unref(c->source);
         fd_close(c->fd);
         frame_reader_done(&c->reader);
-        while (c->first) {
-                Outgoing *o = c->first;
-
-                c->first = o->next;
-                outgoing_free(o);
-        }
+        connection_forget_outgoing(c);
         free(c);
         return NULL;
 }

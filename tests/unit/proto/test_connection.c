@@ -169,8 +169,24 @@ static void a_peer_that_does_not_read_fills_a_queue_of_limited_size(void **state
         free(text);
 }
 
+/* What a peer said before it went is heard, even where it went without hearing us. */
+static void last_words_are_read_after_a_failed_send(void **state) {
+        Fixture *f = *state;
+        char text[] = "the reason";
+        Feedback body = fixture_message(text);
+
+        assert_int_equal(frame_send(f->peer, &body.base, NULL, 0, NULL), 0);
+        f->peer = fd_close(f->peer);
+        assert_int_equal(connection_send(f->connection, &body.base, NULL, 0), 0);
+        fixture_run(f);
+        assert_int_equal(f->frames, 1);
+        assert_int_equal(f->closed, 1);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(last_words_are_read_after_a_failed_send,
+                                                fixture_setup, fixture_teardown),
                 cmocka_unit_test_setup_teardown(a_frame_arrives_with_its_descriptors, fixture_setup,
                                                 fixture_teardown),
                 cmocka_unit_test_setup_teardown(garbage_closes_this_connection, fixture_setup,
