@@ -25,6 +25,14 @@ int image_load(const char *const *dirs, const char *name, Image **ret_image, Err
  * it). Caller frees. */
 int image_digest(const Image *image, char **ret_digest, Error **reterr);
 
+/* The harness's user, as a root knows it. */
+typedef struct ImageUser {
+        const char *name;
+        uint32_t uid;
+        uint32_t owner; /* on disk, of what is the user's: @uid, which mounts shift; 0: whoever
+                           makes it, where they cannot */
+} ImageUser;
+
 /**
  * image_materialize() - the root directory for a workspace's lowest layer
  * @state_fd: the state directory; borrowed
@@ -34,11 +42,7 @@ int image_digest(const Image *image, char **ret_digest, Error **reterr);
  * place. The directory's name covers the definition and the identity (path, inode, size, mtime) of
  * each copied source. It also makes, empty: mount points (/dev /proc /tmp /run /workspace
  * /home/<user> and those the definition lists, and those of 'bind'), and etc/passwd, group, hosts,
- * hostname, nsswitch.conf for root, nobody and @user/@uid.
+ * hostname, nsswitch.conf for root, nobody and @user.
  */
-int image_materialize(int state_fd,
-                      const Image *image,
-                      const char *user,
-                      uint32_t uid,
-                      int *ret_fd,
-                      Error **reterr);
+int image_materialize(
+        int state_fd, const Image *image, const ImageUser *user, int *ret_fd, Error **reterr);

@@ -39,8 +39,7 @@ static const struct {
         {"run", 0755}, {"sys", 0755}, {"tmp", 01777}, {"var", 0755},  {"var/tmp", 01777},
 };
 
-static int
-image_stamp_all(FILE *f, const Image *image, const char *user, uint32_t uid, Error **reterr) {
+static int image_stamp_all(FILE *f, const Image *image, const ImageUser *user, Error **reterr) {
         ImageBudget budget = {0};
         _cleanup_free_ char *digest = NULL;
         int r = image_digest(image, &digest, reterr);
@@ -48,15 +47,15 @@ image_stamp_all(FILE *f, const Image *image, const char *user, uint32_t uid, Err
         if (r < 0)
                 return r;
         /* The version covers what this file itself puts into every root. */
-        fprintf(f, "1 %s %s %" PRIu32 "%c", digest, user, uid, 0);
+        fprintf(f, "1 %s %s %" PRIu32 "%c", digest, user->name, user->uid, 0);
         for (size_t i = 0; i < image->n_copy && r == 0; i++)
                 r = image_stamp(f, image->copy[i], &budget, reterr);
         return r;
 }
 
 /* "<name>-<32 hexadecimal digits>" */
-static int image_directory_name(
-        const Image *image, const char *user, uint32_t uid, char **ret_name, Error **reterr) {
+static int
+image_directory_name(const Image *image, const ImageUser *user, char **ret_name, Error **reterr) {
         _cleanup_free_ char *stamps = NULL;
         uint8_t digest[DIGEST_SIZE];
         char text[DIGEST_TEXT_SIZE];
@@ -66,7 +65,7 @@ static int image_directory_name(
 
         if (!f)
                 return error_set(reterr, ENOMEM, "cannot make image '%s'", image->name);
-        r = image_stamp_all(f, image, user, uid, reterr);
+        r = image_stamp_all(f, image, user, reterr);
         if (fclose(f) != 0 && r == 0)
                 r = error_set(reterr, ENOMEM, "cannot make image '%s'", image->name);
         if (r < 0)
@@ -93,12 +92,12 @@ image_make_directory(int root_fd, const char *path, mode_t mode, uint32_t uid, E
         return 0;
 }
 
-static int image_make_directories(
-        int root_fd, const Image *image, const char *user, uint32_t uid, Error **reterr) {
+static int
+image_make_directories(int root_fd, const Image *image, const ImageUser *user, Error **reterr) {
         _cleanup_free_ char *home = NULL;
         int r = 0;
 
-        if (asprintf(&home, "home/%s", user) < 0) {
+        if (asprintf(&home, "home/%s", user->name) < 0) {
                 home = NULL;
                 return error_set(reterr, ENOMEM, "cannot make image '%s'", image->name);
         }
@@ -106,9 +105,9 @@ static int image_make_directories(
                 r = image_make_directory(root_fd, image_directories[i].path,
                                          image_directories[i].mode, 0, reterr);
         if (r == 0)
-                r = image_make_directory(root_fd, home, 0755, uid, reterr);
+                r = image_make_directory(root_fd, home, 0755, user->owner, reterr);
         if (r == 0)
-                r = image_make_directory(root_fd, "workspace", 0755, uid, reterr);
+                r = image_make_directory(root_fd, "workspace", 0755, user->owner, reterr);
         for (size_t i = 0; i < image->n_directories && r == 0; i++)
                 r = image_make_directory(root_fd, image->directories[i], 0755, 0, reterr);
         return r;
@@ -160,7 +159,7 @@ static int image_write(int root_fd, const char *name, const char *text, Error **
         return file_create_at(etc, name, 0644, text, strlen(text), reterr);
 }
 
-static int image_write_users(int root_fd, const char *user, uint32_t uid, Error **reterr) {
+static int image_write_users(int root_fd, const ImageUser *user, Error **reterr) {
         _cleanup_free_ char *passwd = NULL, *group = NULL;
         int r;
 
@@ -168,12 +167,12 @@ static int image_write_users(int root_fd, const char *user, uint32_t uid, Error 
                      "root:x:0:0:root:/root:/bin/sh\n"
                      "%s:x:%" PRIu32 ":%" PRIu32 ":%s:/home/%s:/bin/sh\n"
                      "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-                     user, uid, uid, user, user) < 0) {
+                     user->name, user->uid, user->uid, user->name, user->name) < 0) {
                 passwd = NULL;
                 return error_set(reterr, ENOMEM, "cannot write the image's users");
         }
-        if (asprintf(&group, "root:x:0:\ntty:x:5:\n%s:x:%" PRIu32 ":\nnogroup:x:65534:\n", user,
-                     uid) < 0) {
+        if (asprintf(&group, "root:x:0:\ntty:x:5:\n%s:x:%" PRIu32 ":\nnogroup:x:65534:\n",
+                     user->name, user->uid) < 0) {
                 group = NULL;
                 return error_set(reterr, ENOMEM, "cannot write the image's groups");
         }
@@ -181,7 +180,7 @@ static int image_write_users(int root_fd, const char *user, uint32_t uid, Error 
         return r < 0 ? r : image_write(root_fd, "group", group, reterr);
 }
 
-static int image_write_files(int root_fd, const char *user, uint32_t uid, Error **reterr) {
+static int image_write_files(int root_fd, const ImageUser *user, Error **reterr) {
         static const char *const files[][2] = {
                 {"hosts", "127.0.0.1 localhost carrel\n::1 localhost ip6-localhost ip6-loopback\n"},
                 {"hostname", "carrel\n"},
@@ -189,17 +188,16 @@ static int image_write_files(int root_fd, const char *user, uint32_t uid, Error 
                  "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n"
                  "protocols: files\nservices: files\n"},
         };
-        int r = image_write_users(root_fd, user, uid, reterr);
+        int r = image_write_users(root_fd, user, reterr);
 
         for (size_t i = 0; i < ELEMENTSOF(files) && r == 0; i++)
                 r = image_write(root_fd, files[i][0], files[i][1], reterr);
         return r;
 }
 
-static int
-image_fill(int root_fd, const Image *image, const char *user, uint32_t uid, Error **reterr) {
+static int image_fill(int root_fd, const Image *image, const ImageUser *user, Error **reterr) {
         ImageBudget budget = {0};
-        int r = image_make_directories(root_fd, image, user, uid, reterr);
+        int r = image_make_directories(root_fd, image, user, reterr);
 
         for (size_t i = 0; i < image->n_copy && r == 0; i++)
                 r = image_copy(root_fd, image->copy[i], &budget, reterr);
@@ -208,14 +206,13 @@ image_fill(int root_fd, const Image *image, const char *user, uint32_t uid, Erro
         for (size_t i = 0; i < image->n_links && r == 0; i++)
                 r = image_make_link(root_fd, image->links[i]->path, image->links[i]->target,
                                     reterr);
-        return r < 0 ? r : image_write_files(root_fd, user, uid, reterr);
+        return r < 0 ? r : image_write_files(root_fd, user, reterr);
 }
 
 static int image_make(int images_fd,
                       const Image *image,
                       const char *name,
-                      const char *user,
-                      uint32_t uid,
+                      const ImageUser *user,
                       Error **reterr) {
         _cleanup_close_ int root_fd = -EBADF;
         int r = fd_remove_tree(images_fd, IMAGE_NEW, reterr);
@@ -227,7 +224,7 @@ static int image_make(int images_fd,
         root_fd = openat(images_fd, IMAGE_NEW, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (root_fd < 0 || fchmod(root_fd, 0755) < 0)
                 return error_set(reterr, errno, "cannot open the image's directory");
-        r = image_fill(root_fd, image, user, uid, reterr);
+        r = image_fill(root_fd, image, user, reterr);
         if (r < 0) {
                 (void)fd_remove_tree(images_fd, IMAGE_NEW, NULL);
                 return r;
@@ -241,8 +238,7 @@ static int image_make(int images_fd,
 static int image_open_or_make(int images_fd,
                               const Image *image,
                               const char *name,
-                              const char *user,
-                              uint32_t uid,
+                              const ImageUser *user,
                               Error **reterr) {
         _cleanup_close_ int lock_fd = -EBADF;
         int fd = openat(images_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), r;
@@ -253,7 +249,7 @@ static int image_open_or_make(int images_fd,
         if (lock_fd < 0 || flock(lock_fd, LOCK_EX) < 0)
                 return error_set(reterr, errno, "cannot lock the state directory's images");
         if (faccessat(images_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
-                r = image_make(images_fd, image, name, user, uid, reterr);
+                r = image_make(images_fd, image, name, user, reterr);
                 if (r < 0)
                         return r;
         }
@@ -271,11 +267,11 @@ static int image_open_root(const Image *image, Error **reterr) {
         return fd;
 }
 
-static int image_materialize_parts(
-        int state_fd, const Image *image, const char *user, uint32_t uid, Error **reterr) {
+static int
+image_materialize_parts(int state_fd, const Image *image, const ImageUser *user, Error **reterr) {
         _cleanup_close_ int images_fd = -EBADF;
         _cleanup_free_ char *name = NULL;
-        int r = image_directory_name(image, user, uid, &name, reterr);
+        int r = image_directory_name(image, user, &name, reterr);
 
         if (r < 0)
                 return r;
@@ -285,20 +281,16 @@ static int image_materialize_parts(
         images_fd = openat(state_fd, "images", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (images_fd < 0)
                 return error_set(reterr, errno, "cannot open 'images' in the state directory");
-        return image_open_or_make(images_fd, image, name, user, uid, reterr);
+        return image_open_or_make(images_fd, image, name, user, reterr);
 }
 
-int image_materialize(int state_fd,
-                      const Image *image,
-                      const char *user,
-                      uint32_t uid,
-                      int *ret_fd,
-                      Error **reterr) {
+int image_materialize(
+        int state_fd, const Image *image, const ImageUser *user, int *ret_fd, Error **reterr) {
         int r = image_check(image, reterr);
 
         if (r == 0)
                 r = *image->root ? image_open_root(image, reterr)
-                                 : image_materialize_parts(state_fd, image, user, uid, reterr);
+                                 : image_materialize_parts(state_fd, image, user, reterr);
         if (r < 0)
                 return error_wrap(reterr, r, "image '%s'", image->name);
         *ret_fd = r;

@@ -64,7 +64,14 @@ static int client_wait(Client *c, short events, Error **reterr) {
         }
 }
 
-static int client_lost(Error **reterr) {
+static int client_lost(const Client *c, Error **reterr) {
+        siginfo_t info;
+
+        /* One of our own that cannot start says so on standard error, which is ours as well. */
+        if (c->embedded && waitid(P_PID, (id_t)c->embedded, &info, WEXITED | WNOWAIT) == 0 &&
+            info.si_code == CLD_EXITED && info.si_status != 0)
+                return error_refuse(reterr, ECONNRESET, "the reason stands above",
+                                    "the supervisor for this command could not start");
         return error_refuse(
                 reterr, ECONNRESET,
                 "the run, if there was one, may go on: see `carrel ps`, and the supervisor's log",
@@ -94,7 +101,7 @@ int client_send(Client *c,
                 else if (n == -EAGAIN)
                         r = client_wait(c, POLLOUT, reterr);
                 else if (n == -EPIPE || n == -ECONNRESET)
-                        r = client_lost(reterr);
+                        r = client_lost(c, reterr);
                 else if (n != -EINTR)
                         r = error_set(reterr, (int)-n, "cannot send to the supervisor");
                 if (r < 0)
@@ -145,7 +152,7 @@ static int client_read(Client *c, bool wait, Reply *ret_reply, Error **reterr) {
                 if (r > 0)
                         break;
                 if (r == 0 || r == -ECONNRESET)
-                        return client_lost(reterr);
+                        return client_lost(c, reterr);
                 if (r != -EAGAIN) {
                         error_move(reterr, &e);
                         return error_wrap(reterr, r, "cannot read from the supervisor");
@@ -356,12 +363,6 @@ static int client_embed(const ClientOptions *o, Client **ret_client, Error **ret
         pid_t pid;
         int fd, r;
 
-        if (geteuid() != 0)
-                return error_refuse(reterr, EPERM,
-                                    "run carrel as root, start carreld, or name a supervisor's "
-                                    "socket in CARREL_SOCKET",
-                                    "no supervisor listens at '%s', and only root can start one",
-                                    CLIENT_SOCKET_DEFAULT);
         r = embed_find_carreld(o->carreld, &carreld, reterr);
         if (r < 0)
                 return r;
@@ -395,7 +396,8 @@ int client_connect(const ClientOptions *o, Client **ret_client, Error **reterr) 
         fd = client_dial(named ? path : CLIENT_SOCKET_DEFAULT, &e);
         if (fd >= 0)
                 return client_new_fd(fd, o->name, ret_client, reterr);
-        if (named || (fd != -ENOENT && fd != -ECONNREFUSED)) {
+        /* Root's is not for users (EACCES): theirs is a supervisor of their own. */
+        if (named || (fd != -ENOENT && fd != -ECONNREFUSED && fd != -EACCES)) {
                 error_move(reterr, &e);
                 return fd;
         }

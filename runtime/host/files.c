@@ -121,7 +121,7 @@ static int host_make_layers(int scratch_fd) {
 static int host_write_overlay(int lower, int layers, Error **reterr) {
         _cleanup_close_ int upper = openat(layers, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC),
                             work = openat(layers, "work", O_PATH | O_DIRECTORY | O_CLOEXEC),
-                            overlay = mount_overlay(lower, upper, work, true, reterr),
+                            overlay = mount_overlay(lower, upper, work, true, false, reterr),
                             file = -EBADF;
 
         if (overlay < 0)

@@ -42,9 +42,16 @@ static int init_credential_name_check(const char *name, Error **reterr) {
         return 0;
 }
 
+/* Without CAP_DAC_OVERRIDE even its owner needs the right to write. */
+static int init_open_credential(int dir_fd, const char *name) {
+        if (init_is_alone())
+                (void)!fchmodat(dir_fd, name, 0600, AT_SYMLINK_NOFOLLOW);
+        return openat(dir_fd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+}
+
 /* Whoever still holds it open must find nothing: the bytes go before the name does. */
 static int init_remove_credential(int dir_fd, const char *name, Error **reterr) {
-        _cleanup_close_ int fd = openat(dir_fd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+        _cleanup_close_ int fd = init_open_credential(dir_fd, name);
         static const char zeros[4096];
         struct stat st;
 
@@ -76,7 +83,8 @@ int init_set_credential(
         if (r < 0 || size == 0)
                 return r;
         fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0440);
-        if (fd < 0 || fchown(fd, 0, in->config->gid) < 0 || fchmod(fd, 0440) < 0)
+        if (fd < 0 || (!init_is_alone() && fchown(fd, 0, in->config->gid) < 0) ||
+            fchmod(fd, 0440) < 0)
                 return error_set(reterr, errno, "cannot create the credential '%s'", name);
         r = fd_write_all(fd, value, size);
         return r < 0 ? error_set(reterr, -r, "cannot write the credential '%s'", name) : 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <unistd.h>
 
 #include "proto/messages.h"
 
@@ -22,6 +23,11 @@ typedef struct Init {
         InitProcess processes[INIT_MAX_PROCESSES];
         int root_fd; /* "/" */
 } Init;
+
+/** init_is_alone() - whether the user namespace has one id only: init's, which is the harness's. */
+static inline bool init_is_alone(void) {
+        return getuid() != 0;
+}
 
 /**
  * init_spawn() - start a process as the harness's user

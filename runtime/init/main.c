@@ -275,7 +275,7 @@ static int init_confine(void) {
                 return -errno;
         if (capability_drop_bounding(NULL) < 0)
                 return -EPERM;
-        return capability_keep_only(kept, ELEMENTSOF(kept), NULL);
+        return capability_keep_only(kept, init_is_alone() ? 0 : ELEMENTSOF(kept), NULL);
 }
 
 int main(void) {

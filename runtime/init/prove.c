@@ -35,6 +35,7 @@ typedef Carrel__V1__InitConfigure Config;
 
 /* What the child finds, on its way to init. */
 typedef struct Verdict {
+        bool alone;       /* there is one id only: init is the harness's user */
         char broken[400]; /* empty: all holds */
 } Verdict;
 
@@ -82,7 +83,8 @@ static int prove_status(const Config *config, Verdict *v) {
         if (file_read_at(AT_FDCWD, "/proc/self/status", 16 * KIB, &status, NULL, NULL) < 0)
                 return prove_broken(v, "/proc/self/status cannot be read");
         for (size_t i = 0; i < ELEMENTSOF(lines); i++)
-                if (!prove_status_is(status, lines[i].key, lines[i].wanted))
+                if (!(v->alone && strcmp(lines[i].key, "Groups") == 0) &&
+                    !prove_status_is(status, lines[i].key, lines[i].wanted))
                         return prove_broken(v, "its '%s' is not '%s'", lines[i].key,
                                             lines[i].wanted + 1);
         return 0;
@@ -97,10 +99,11 @@ static const struct {
         bool nests; /* an inner sandbox may */
         long number;
         long arguments[5];
+        bool alone; /* allowed, and without an effect, where init is the same user */
 } prove_calls[] = {
         {"become root", false, SYS_setresuid, {0, 0, 0}},
         {"take a group", false, SYS_setgroups, {1, (long)(uintptr_t) & (gid_t){0}}},
-        {"signal process 1", false, SYS_kill, {1, 0}},
+        {"signal process 1", false, SYS_kill, {1, 0}, true},
         {"trace process 1", false, SYS_ptrace, {PTRACE_SEIZE, 1, 0, 0}},
         {"mount a file system",
          false,
@@ -124,7 +127,7 @@ static int prove_denials(const Config *config, Verdict *v) {
         for (size_t i = 0; i < ELEMENTSOF(prove_calls); i++) {
                 const long *a = prove_calls[i].arguments;
 
-                if (config->nesting && prove_calls[i].nests)
+                if ((config->nesting && prove_calls[i].nests) || (v->alone && prove_calls[i].alone))
                         continue;
                 if (syscall(prove_calls[i].number, a[0], a[1], a[2], a[3], a[4]) >= 0)
                         return prove_broken(v, "it can %s", prove_calls[i].name);
@@ -328,7 +331,7 @@ static int (*const proofs[])(const Config *config, Verdict *v) = {
 };
 
 static _Noreturn void prove_child(const Init *in, int report_fd) {
-        Verdict v = {0};
+        Verdict v = {.alone = init_is_alone()};
         const char *step = "";
         int r = init_confine_probe(in, &step);
 

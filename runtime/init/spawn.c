@@ -101,6 +101,8 @@ static int spawn_step_limits(const SpawnPlan *p) {
 }
 
 static int spawn_step_identity(const SpawnPlan *p) {
+        if (init_is_alone())
+                return 0; /* as whom, it is already; groups cannot be left (user_namespaces(7)) */
         if (setgroups(0, NULL) < 0 ||
             setresgid(p->config->gid, p->config->gid, p->config->gid) < 0 ||
             setresuid(p->config->uid, p->config->uid, p->config->uid) < 0)

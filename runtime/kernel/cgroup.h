@@ -84,6 +84,21 @@ typedef struct CgroupLeaf {
 int cgroup_host_open(CgroupHost *ret_host, Error **reterr);
 void cgroup_host_done(CgroupHost *h);
 
+/** cgroup_host_has() - whether something has the controller of that name. */
+bool cgroup_host_has(const CgroupHost *h, const char *controller);
+
+/**
+ * cgroup_host_open_user() - what a user has: the group that was delegated to them, or none at all
+ *
+ * Where there is none, @ret_host has no hierarchy, and all that is made with it is nothing: the
+ * functions below do their work on no group.
+ */
+int cgroup_host_open_user(CgroupHost *ret_host, Error **reterr);
+
+/** cgroup_user_release() - cgroup_parent_release() for that one, and back to where everybody was.
+ */
+void cgroup_user_release(const CgroupHost *h);
+
 /** cgroup_create() - make the groups of run @name and set the limits; @run_fd: the run's directory.
  */
 int cgroup_create(const CgroupHost *h,

@@ -6,8 +6,6 @@
 #include "base/fd.h"
 #include "kernel/cgroup_internal.h"
 
-#define CGROUP_PARENT "carrel"
-
 static const struct {
         const char *name;
         CgroupController bit;
@@ -107,7 +105,7 @@ int cgroup_make_dir(const char *path, Error **reterr) {
 
 /* The controllers that a pure v2 host gives to carrel's children; tried anew each time, never
  * assumed. */
-static int cgroup_v2_controllers(CgroupHost *h, unsigned missing, Error **reterr) {
+int cgroup_v2_controllers(CgroupHost *h, unsigned missing, Error **reterr) {
         _cleanup_free_ char *root = strdup(h->hierarchies[0].path), *file = NULL, *text = NULL;
         int r;
 
@@ -177,6 +175,14 @@ int cgroup_host_open(CgroupHost *ret_host, Error **reterr) {
         }
         *ret_host = h;
         return 0;
+}
+
+bool cgroup_host_has(const CgroupHost *h, const char *controller) {
+        unsigned bits = cgroup_controllers_parse(controller, ","), have = 0;
+
+        for (size_t i = 0; i < h->n; i++)
+                have |= h->hierarchies[i].controllers;
+        return (have & bits) == bits;
 }
 
 void cgroup_host_done(CgroupHost *h) {

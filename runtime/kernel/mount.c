@@ -19,22 +19,23 @@ static uint64_t mount_attributes(MountFlags f) {
                (f.writable ? 0 : MOUNT_ATTR_RDONLY) | (f.executable ? 0 : MOUNT_ATTR_NOEXEC);
 }
 
-int mount_clone_tree(int fd, int userns_fd, MountFlags flags, const char *name, Error **reterr) {
+static int
+mount_clone(int fd, int userns_fd, MountFlags flags, int how, const char *name, Error **reterr) {
         _cleanup_close_ int tree = -EBADF;
         struct mount_attr attributes = {.attr_set = mount_attributes(flags),
                                         .propagation = 1UL << 18};
         int r;
 
         tree = (int)syscall(SYS_open_tree, fd, "",
-                            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+                            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | how);
         if (tree < 0)
                 return error_set(reterr, errno, "cannot take '%s' as a mount", name);
         if (userns_fd >= 0) {
                 attributes.attr_set |= MOUNT_ATTR_IDMAP;
                 attributes.userns_fd = (uint64_t)userns_fd;
         }
-        if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) <
-            0) {
+        if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | how, &attributes,
+                    sizeof attributes) < 0) {
                 r = error_set(reterr, errno, "cannot shift the ids of '%s'", name);
                 if (r == -EINVAL && userns_fd >= 0)
                         error_hint(reterr, r,
@@ -44,6 +45,14 @@ int mount_clone_tree(int fd, int userns_fd, MountFlags flags, const char *name, 
                 return r;
         }
         return TAKE_FD(tree);
+}
+
+int mount_clone_tree(int fd, int userns_fd, MountFlags flags, const char *name, Error **reterr) {
+        return mount_clone(fd, userns_fd, flags, 0, name, reterr);
+}
+
+int mount_clone_trees(int fd, MountFlags flags, const char *name, Error **reterr) {
+        return mount_clone(fd, -EBADF, flags, AT_RECURSIVE, name, reterr);
 }
 
 /* The context's log says more than errno: "overlay: upper fs needs to support d_type". */
@@ -138,19 +147,22 @@ int mount_devpts(gid_t tty_gid, Error **reterr) {
                           (MountFlags){.writable = true, .devices = true}, reterr);
 }
 
-int mount_overlay(int lower_fd, int upper_fd, int work_fd, bool executable, Error **reterr) {
+int mount_overlay(
+        int lower_fd, int upper_fd, int work_fd, bool executable, bool userxattr, Error **reterr) {
         char lower[32], upper[32], work[32];
         const MountOption options[] = {
-                {"lowerdir", lower},     {"upperdir", upper}, {"workdir", work},
-                {"redirect_dir", "off"}, {"metacopy", "off"}, {"index", "off"},
-                {"xino", "auto"},        {"volatile", NULL},
+                {"lowerdir", lower}, {"upperdir", upper},
+                {"workdir", work},   {"redirect_dir", "nofollow"},
+                {"metacopy", "off"}, {"index", "off"},
+                {"xino", "auto"},    {"volatile", NULL},
+                {"userxattr", NULL},
         };
 
         /* Paths of three digits: no escaping, no length limit, no second walk of a name. */
         snprintf(lower, sizeof lower, "/proc/self/fd/%d", lower_fd);
         snprintf(upper, sizeof upper, "/proc/self/fd/%d", upper_fd);
         snprintf(work, sizeof work, "/proc/self/fd/%d", work_fd);
-        return mount_make("overlay", options, ELEMENTSOF(options),
+        return mount_make("overlay", options, ELEMENTSOF(options) - (userxattr ? 0 : 1),
                           (MountFlags){.writable = true, .executable = executable}, reterr);
 }
 
@@ -177,6 +189,15 @@ int mount_make_private(Error **reterr) {
         return 0;
 }
 
+int mount_make_read_only(int mount_fd, const char *name, Error **reterr) {
+        struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
+
+        if (syscall(SYS_mount_setattr, mount_fd, "", AT_EMPTY_PATH, &attributes,
+                    sizeof attributes) < 0)
+                return error_set(reterr, errno, "cannot make '%s' read-only", name);
+        return 0;
+}
+
 int mount_become_root(int root_fd, Error **reterr) {
         /* Both arguments ".": the old root ends up mounted over the new one, and is let go
          * (pivot_root(2)). */
@@ -186,14 +207,15 @@ int mount_become_root(int root_fd, Error **reterr) {
         return 0;
 }
 
-int mount_devices(int dev_fd, uid_t uid, gid_t gid, Error **reterr) {
-        static const struct {
-                const char *name;
-                unsigned major, minor; /* Documentation/admin-guide/devices.txt */
-        } nodes[] = {
-                {"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
-                {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
-        };
+static const struct {
+        const char *name;
+        unsigned major, minor; /* Documentation/admin-guide/devices.txt */
+} mount_nodes[MOUNT_N_DEVICES] = {
+        {"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
+        {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+};
+
+int mount_devices(int dev_fd, bool nodes, uid_t uid, gid_t gid, Error **reterr) {
         static const struct {
                 const char *name, *target;
         } links[] = {
@@ -203,12 +225,13 @@ int mount_devices(int dev_fd, uid_t uid, gid_t gid, Error **reterr) {
         };
         static const char *const directories[] = {"pts", "shm"};
 
-        for (size_t i = 0; i < ELEMENTSOF(nodes); i++)
-                if (mknodat(dev_fd, nodes[i].name, S_IFCHR | 0666,
-                            makedev(nodes[i].major, nodes[i].minor)) < 0 ||
-                    fchmodat(dev_fd, nodes[i].name, 0666, 0) < 0 ||
-                    fchownat(dev_fd, nodes[i].name, uid, gid, 0) < 0)
-                        return error_set(reterr, errno, "cannot create '/dev/%s'", nodes[i].name);
+        for (size_t i = 0; i < ELEMENTSOF(mount_nodes); i++)
+                if (mknodat(dev_fd, mount_nodes[i].name, (nodes ? S_IFCHR : S_IFREG) | 0666,
+                            makedev(mount_nodes[i].major, mount_nodes[i].minor)) < 0 ||
+                    fchmodat(dev_fd, mount_nodes[i].name, 0666, 0) < 0 ||
+                    fchownat(dev_fd, mount_nodes[i].name, uid, gid, 0) < 0)
+                        return error_set(reterr, errno, "cannot create '/dev/%s'",
+                                         mount_nodes[i].name);
         for (size_t i = 0; i < ELEMENTSOF(links); i++)
                 if (symlinkat(links[i].target, dev_fd, links[i].name) < 0 ||
                     fchownat(dev_fd, links[i].name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
@@ -217,4 +240,48 @@ int mount_devices(int dev_fd, uid_t uid, gid_t gid, Error **reterr) {
                 if (mkdirat(dev_fd, directories[i], 0755) < 0)
                         return error_set(reterr, errno, "cannot create '/dev/%s'", directories[i]);
         return 0;
+}
+
+/* What a container's /dev holds is its runtime's choice: take a node for what it is, not for its
+ * name. */
+static int mount_open_device(size_t i, const char *path, Error **reterr) {
+        _cleanup_close_ int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return error_set(reterr, errno, "cannot open '%s'", path);
+        if (!S_ISCHR(st.st_mode) ||
+            st.st_rdev != makedev(mount_nodes[i].major, mount_nodes[i].minor))
+                return error_refuse(reterr, ENODEV, NULL, "'%s' is not the device it is named for",
+                                    path);
+        return TAKE_FD(fd);
+}
+
+int mount_clone_devices(int ret_fds[static MOUNT_N_DEVICES], Error **reterr) {
+        for (size_t i = 0; i < ELEMENTSOF(mount_nodes); i++) {
+                _cleanup_close_ int fd = -EBADF;
+                char path[32];
+
+                snprintf(path, sizeof path, "/dev/%s", mount_nodes[i].name);
+                fd = mount_open_device(i, path, reterr);
+                if (fd < 0)
+                        return fd;
+                ret_fds[i] = mount_clone_tree(
+                        fd, -EBADF, (MountFlags){.writable = true, .devices = true}, path, reterr);
+                if (ret_fds[i] < 0)
+                        return ret_fds[i];
+        }
+        return 0;
+}
+
+int mount_attach_devices(const int fds[static MOUNT_N_DEVICES], int root_fd, Error **reterr) {
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(mount_nodes); i++) {
+                char path[32];
+
+                snprintf(path, sizeof path, "/dev/%s", mount_nodes[i].name);
+                r = mount_attach(fds[i], root_fd, path, reterr);
+        }
+        return r;
 }

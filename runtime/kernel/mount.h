@@ -32,6 +32,10 @@ typedef struct MountFlags {
  */
 int mount_clone_tree(int fd, int userns_fd, MountFlags flags, const char *name, Error **reterr);
 
+/** mount_clone_trees() - the same, unshifted and with everything that is mounted below: what a user
+ * may not take apart. */
+int mount_clone_trees(int fd, MountFlags flags, const char *name, Error **reterr);
+
 /** mount_tmpfs() - an empty memory file system; @uid and @gid (host ids) own its root. */
 int mount_tmpfs(
         uint64_t size_bytes, mode_t mode, uid_t uid, gid_t gid, MountFlags flags, Error **reterr);
@@ -57,13 +61,17 @@ int mount_devpts(gid_t tty_gid, Error **reterr);
 /**
  * mount_overlay() - lower shown through upper
  * @lower_fd, @upper_fd, @work_fd: descriptors on mounts that are attached in the caller's namespace
+ * @userxattr: its notes go to user.overlay.*, as who has no power over the host may write no
+ * trusted.overlay.* (Linux >= 5.11)
  *
  * volatile: neither fsync(2) inside nor the unmount writes anything to the disk before its time.
  * Without it each end of a workspace would wait for *all* that is dirty on the host's file system
- * (10 ms and more); a power failure during a run may cost what the run had written. redirect_dir,
- * metacopy and index are off: upper is readable without an overlay (runtime/workspace/changes.h).
+ * (10 ms and more); a power failure during a run may cost what the run had written. Redirects are
+ * neither made nor followed, metacopy and index are off: upper is readable without an overlay
+ * (runtime/workspace/changes.h).
  */
-int mount_overlay(int lower_fd, int upper_fd, int work_fd, bool executable, Error **reterr);
+int mount_overlay(
+        int lower_fd, int upper_fd, int work_fd, bool executable, bool userxattr, Error **reterr);
 
 /** mount_attach() - attach @mount_fd at @target, an existing place inside @root_fd. */
 int mount_attach(int mount_fd, int root_fd, const char *target, Error **reterr);
@@ -74,10 +82,24 @@ int mount_attach_at(int mount_fd, int dir_fd, Error **reterr);
 /** mount_make_private() - no mount event passes between this namespace and any other. */
 int mount_make_private(Error **reterr);
 
+/** mount_make_read_only() - an attached mount, and not what is mounted below it. */
+int mount_make_read_only(int mount_fd, const char *name, Error **reterr);
+
 /** mount_become_root() - make the attached mount @root_fd this process's "/", and let go of the old
  * one. */
 int mount_become_root(int root_fd, Error **reterr);
 
-/** mount_devices() - null, zero, full, random, urandom, tty and the usual links in an empty
- * writable tmpfs, owned by @uid. */
-int mount_devices(int dev_fd, uid_t uid, gid_t gid, Error **reterr);
+/**
+ * mount_devices() - null, zero, full, random, urandom, tty and the usual links in an empty writable
+ * tmpfs, owned by @uid
+ * @nodes: false: empty files instead, for mount_attach_devices(): a user makes no device nodes
+ */
+int mount_devices(int dev_fd, bool nodes, uid_t uid, gid_t gid, Error **reterr);
+
+#define MOUNT_N_DEVICES 6
+
+/** mount_clone_devices() - the same nodes of the host, detached; on failure some are open. */
+int mount_clone_devices(int ret_fds[static MOUNT_N_DEVICES], Error **reterr);
+
+/** mount_attach_devices() - these over the empty files in /dev of @root_fd. */
+int mount_attach_devices(const int fds[static MOUNT_N_DEVICES], int root_fd, Error **reterr);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -38,6 +39,71 @@ UsernsMap userns_map_owner(uint32_t base, uint32_t owner, uint32_t user) {
         return m;
 }
 
+UsernsMap userns_map_workspace(UsernsLayout layout, uint32_t base, uint32_t user) {
+        UsernsMap m = {.extents = {{user, 0, 1}}, .n = 1};
+
+        if (layout == USERNS_LAYOUT_HOST)
+                return userns_map_range(base);
+        if (layout == USERNS_LAYOUT_SINGLE)
+                return m;
+        userns_map_add(&m, 0, base, MIN_OF(user, USERNS_RANGE));
+        if (user < USERNS_RANGE)
+                userns_map_add(&m, user + 1, base + user + 1, USERNS_RANGE - user - 1);
+        return m;
+}
+
+uint32_t userns_map_find(const UsernsMap *m, uint32_t inside) {
+        for (size_t i = 0; i < m->n; i++)
+                if (inside >= m->extents[i].inside &&
+                    inside - m->extents[i].inside < m->extents[i].count)
+                        return m->extents[i].outside + (inside - m->extents[i].inside);
+        return 0;
+}
+
+/* "inside outside count" a line, as the kernel prints it (user_namespaces(7)). */
+static UsernsLayout userns_layout_of_map(const char *text) {
+        for (;;) {
+                uint64_t numbers[3]; /* inside, outside, count */
+
+                for (size_t i = 0; i < ELEMENTSOF(numbers); i++) {
+                        char *end;
+
+                        numbers[i] = strtoull(text, &end, 10);
+                        if (end == text)
+                                return USERNS_LAYOUT_SINGLE;
+                        text = end;
+                }
+                if (numbers[0] == 0 && numbers[1] == 0 && numbers[2] == UINT32_MAX)
+                        return USERNS_LAYOUT_HOST;
+                if (numbers[0] <= 1 && numbers[0] + numbers[2] > USERNS_RANGE)
+                        return USERNS_LAYOUT_RANGE;
+        }
+}
+
+UsernsLayout userns_layout_of(const char *uid_map, const char *gid_map, const char *setgroups) {
+        UsernsLayout uids = userns_layout_of_map(uid_map), gids = userns_layout_of_map(gid_map);
+
+        /* Who may not leave groups cannot become somebody else with them. */
+        if (strncmp(setgroups, "allow", strlen("allow")) != 0)
+                return USERNS_LAYOUT_SINGLE;
+        return MAX_OF(uids, gids);
+}
+
+int userns_read_layout(UsernsLayout *ret_layout, Error **reterr) {
+        static const char *const files[] = {"/proc/self/uid_map", "/proc/self/gid_map",
+                                            "/proc/self/setgroups"};
+        char *texts[ELEMENTSOF(files)] = {NULL};
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(files); i++)
+                r = file_read_at(AT_FDCWD, files[i], 64 * KIB, &texts[i], NULL, reterr);
+        if (r == 0)
+                *ret_layout = userns_layout_of(texts[0], texts[1], texts[2]);
+        for (size_t i = 0; i < ELEMENTSOF(files); i++)
+                free(texts[i]);
+        return r;
+}
+
 static int userns_write_map(pid_t pid, const char *file, const UsernsMap *map, Error **reterr) {
         char path[64], text[USERNS_MAX_EXTENTS * 36], *p = text;
 
@@ -64,6 +130,20 @@ static pid_t userns_hold(void) {
         return clone(userns_wait, stack + sizeof stack, CLONE_NEWUSER | CLONE_VM | SIGCHLD, NULL);
 }
 
+/*
+ * Anybody inside may write this one, once (user_namespaces(7)): so it is written here. A
+ * container's own namespace may have none to give away, and then nobody inside gets one either.
+ */
+static int userns_write_projids(pid_t pid, const UsernsMap *uids, Error **reterr) {
+        _cleanup_error_ Error *error = NULL;
+        int r = userns_write_map(pid, "projid_map", uids, &error);
+
+        if (r == -EPERM)
+                return 0;
+        error_move(reterr, &error);
+        return r;
+}
+
 int userns_open(const UsernsMap *uids, const UsernsMap *gids, Error **reterr) {
         _cleanup_close_ int fd = -EBADF;
         char path[64];
@@ -83,9 +163,8 @@ int userns_open(const UsernsMap *uids, const UsernsMap *gids, Error **reterr) {
         r = userns_write_map(pid, "uid_map", uids, reterr);
         if (r == 0)
                 r = userns_write_map(pid, "gid_map", gids, reterr);
-        /* Anybody inside may write this one, once (user_namespaces(7)): so it is written here. */
         if (r == 0)
-                r = userns_write_map(pid, "projid_map", uids, reterr);
+                r = userns_write_projids(pid, uids, reterr);
         if (r == 0) {
                 snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
                 fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -158,7 +158,9 @@ int shim_confine(const ConfineFilter *filter,
         r = capability_drop_bounding(reterr); /* while there is the right to */
         if (r < 0)
                 return r;
-        if (setgroups(0, NULL) < 0 || setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0)
+        /* A user's own id has its groups, which a user namespace of one id cannot leave. */
+        if ((setgroups(0, NULL) < 0 && id != 0) || setresgid(id, id, id) < 0 ||
+            setresuid(id, id, id) < 0)
                 return error_set(reterr, errno, "cannot give the shim its own id");
         r = capability_drop_all(reterr);
         if (r < 0)

@@ -22,7 +22,7 @@ int confine_compile(ConfineFilter *ret_filter, Error **reterr);
 /**
  * shim_confine() - for good
  * @empty_fd:  an empty directory, which becomes "/"
- * @id:        host uid and gid
+ * @id:        uid and gid; 0 for a user's carrel: the user's own, as there may be no other
  * @file_size: the most any file may grow to through this process
  * @degraded:  takes what this host has not, and is not required
  */

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "shim/run.h"
+#include "workspace/resources.h"
 #include "workspace/workspace.h"
 
 #define LAUNCH_SOCKET SPOOL_DIR "/control.sock"
@@ -109,6 +110,7 @@ static int launch_workspace(LaunchKit *kit,
         control = ends[1];
         workspace = (WorkspaceSpec){
                 .plan = q->plan,
+                .layout = kit->layout,
                 .base_id = q->base_id,
                 .layers_fd = fds->layers,
                 .source_fds = fds->sources,
@@ -122,6 +124,8 @@ static int launch_workspace(LaunchKit *kit,
                 .netns_fd = netns_pool_take(&kit->netns),
         };
         r = workspace_start(&workspace, &pid, &spec->init_pidfd, reterr);
+        if (r == 0 && workspace.cgroup->dir_fd < 0)
+                r = resources_note_init(fds->run, pid, reterr);
         fd_close(workspace.netns_fd);
         netns_pool_done(&kit->netns); /* the others are other workspaces' */
         return r;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernel/cgroup.h"
+#include "kernel/userns.h"
 #include "network/netns.h"
 #include "proto/messages.h"
 #include "shim/confine.h"
@@ -10,6 +11,7 @@
 typedef struct LaunchKit {
         int init_fd;  /* sealed memory file */
         int guest_fd; /* O_PATH */
+        UsernsLayout layout;
         CgroupHost cgroup;
         NetnsPool netns;
         ConfineFilter filter;

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -16,6 +17,7 @@
 #include "shim/run.h"
 
 #define SHIM_MAX_ARTIFACT_NAME 128
+#define SHIM_MAX_RLIMITS       (RLIM_NLIMITS + 1) /* a plan has each resource once */
 
 /* ---- events -------------------------------------------------------------------------------------
  */
@@ -242,15 +244,35 @@ void shim_init_send(Shim *s, InitRequest *request, const int *fds, size_t n_fds)
                     CARREL__V1__REASON__REASON_INTERNAL, error);
 }
 
+/*
+ * Where no control group counts processes, the kernel counts those of the harness's user in its
+ * user namespace: since Linux 5.14 of that namespace only, so of this workspace.
+ */
+static size_t shim_rlimits(const Shim *s,
+                           Carrel__V1__PlanRlimit *pids,
+                           Carrel__V1__PlanRlimit *ret_rlimits[static SHIM_MAX_RLIMITS]) {
+        size_t n = MIN_OF(s->plan->n_rlimits, (size_t)SHIM_MAX_RLIMITS - 1);
+
+        for (size_t i = 0; i < n; i++)
+                ret_rlimits[i] = s->plan->rlimits[i];
+        if (s->cgroup.pids_events_fd >= 0 || !s->plan->cgroup || s->plan->cgroup->pids == 0)
+                return n;
+        pids->resource = RLIMIT_NPROC;
+        pids->soft = pids->hard = s->plan->cgroup->pids;
+        ret_rlimits[n++] = pids;
+        return n;
+}
+
 static void shim_configure_init(Shim *s) {
+        Carrel__V1__PlanRlimit pids = CARREL__V1__PLAN_RLIMIT__INIT, *rlimits[SHIM_MAX_RLIMITS];
         Carrel__V1__InitConfigure configure = CARREL__V1__INIT_CONFIGURE__INIT;
         InitRequest request = CARREL__V1__INIT_REQUEST__INIT;
 
         configure.uid = s->plan->identity->uid;
         configure.gid = s->plan->identity->gid;
         configure.seccomp = s->plan->seccomp;
-        configure.rlimits = s->plan->rlimits;
-        configure.n_rlimits = s->plan->n_rlimits;
+        configure.rlimits = rlimits;
+        configure.n_rlimits = shim_rlimits(s, &pids, rlimits);
         configure.landlock_writable = s->plan->landlock_writable;
         configure.n_landlock_writable = s->plan->n_landlock_writable;
         configure.mounts = s->plan->mounts;

@@ -36,8 +36,12 @@ static int zygote_prepare(const ZygoteSpec *spec, LaunchKit *ret_kit, Error **re
         ret_kit->guest_fd = open(spec->guest_path, O_PATH | O_CLOEXEC);
         if (ret_kit->guest_fd < 0)
                 return error_set(reterr, errno, "cannot open '%s'", spec->guest_path);
-        r = cgroup_host_open(&ret_kit->cgroup, reterr);
-        if (r == 0)
+        ret_kit->layout = spec->layout;
+        if (spec->cgroup)
+                ret_kit->cgroup = *spec->cgroup; /* this process's copy, as all of its memory */
+        else
+                r = cgroup_host_open(&ret_kit->cgroup, reterr);
+        if (r >= 0)
                 r = netns_pool_init(&ret_kit->netns, reterr);
         return r < 0 ? r : confine_compile(&ret_kit->filter, reterr);
 }

@@ -10,10 +10,14 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "kernel/cgroup.h"
+#include "kernel/userns.h"
 
 typedef struct ZygoteSpec {
-        const char *init_path;  /* carrel-init */
-        const char *guest_path; /* carrel-guest */
+        const char *init_path;    /* carrel-init */
+        const char *guest_path;   /* carrel-guest */
+        UsernsLayout layout;      /* of the user namespace that all of carrel lives in */
+        const CgroupHost *cgroup; /* a user's, who had to make room for it; NULL: the host's */
 } ZygoteSpec;
 
 /**

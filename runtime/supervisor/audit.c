@@ -49,9 +49,14 @@ static int audit_look_at(Supervisor *sv, const Run *run, Response *response, Err
         AuditSpec spec = {.run = run};
         _cleanup_close_ int run_fd = state_open_run(sv, run->id, reterr);
         Audit *audit = NULL;
-        int r = run_fd < 0 ? run_fd
-                           : resources_find(sv->state_fd, run->id, &spec.resources, reterr);
+        int r;
 
+        /* Of a sibling's user namespace the kernel tells nobody but root. */
+        if (sv->layout != USERNS_LAYOUT_HOST)
+                return error_refuse(
+                        reterr, ENOTSUP, "what it lacks is in its record: carrel events",
+                        "run '%s' was made without root, and cannot be audited", run->id);
+        r = run_fd < 0 ? run_fd : resources_find(sv->state_fd, run->id, &spec.resources, reterr);
         if (r == -ENOENT)
                 return error_refuse(reterr, EAGAIN, "try again in a moment; see 'carrel events'",
                                     "run '%s' has no workspace at the moment", run->id);

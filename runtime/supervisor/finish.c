@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "kernel/mount.h"
 #include "record/store.h"
 #include "supervisor/supervisor.h"
 #include "workspace/resources.h"
@@ -219,6 +220,36 @@ static int finish_start_patch(LiveRun *r, int lower, int upper, Error **reterr) 
         return k < 0 ? error_set(reterr, -k, "cannot wait for carrel-patch") : 0;
 }
 
+/*
+ * Without root carrel-patch has nobody else to be than the user, who may write both. Opened anew,
+ * by paths: what is no mount of this namespace cannot be taken as another one (Linux < 6.15).
+ */
+static int finish_make_read_only(LiveRun *r, int at_fd, const char *path, int *fd, Error **reterr) {
+        _cleanup_close_ int found = -EBADF, tree = -EBADF;
+        int k;
+
+        if (r->sv->layout == USERNS_LAYOUT_HOST)
+                return 0;
+        found = openat(at_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (found < 0)
+                return error_set(reterr, errno, "cannot open '%s'", path);
+        tree = mount_clone_trees(found, (MountFlags){0}, path, reterr);
+        k = tree < 0 ? tree : openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (k < 0)
+                return error_set(reterr, errno, "cannot open '%s' to read", path);
+        fd_close(*fd);
+        *fd = k;
+        return 0;
+}
+
+static int finish_make_both_read_only(LiveRun *r, int *lower, int *upper, Error **reterr) {
+        int k = finish_make_read_only(r, AT_FDCWD, r->info->source, lower, reterr);
+
+        return k < 0 ? k
+                     : finish_make_read_only(r, r->run_fd, LAYERS_DIRECTORY "/source/upper", upper,
+                                             reterr);
+}
+
 static void finish_patch(LiveRun *r) {
         _cleanup_close_ int upper = -EBADF, lower = -EBADF;
         Error *error = NULL;
@@ -245,7 +276,8 @@ static void finish_patch(LiveRun *r) {
         if (lower < 0)
                 error_set(&error, errno, "cannot open the original directory '%s'",
                           r->info->source);
-        else if (finish_start_patch(r, lower, upper, &error) == 0)
+        else if (finish_make_both_read_only(r, &lower, &upper, &error) == 0 &&
+                 finish_start_patch(r, lower, upper, &error) == 0)
                 return;
         live_run_degraded(r, error);
         protect_judge(r);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -30,7 +31,7 @@
  */
 
 /* Fills what no option has set. */
-static int main_find_paths(SupervisorPaths *p, Error **reterr) {
+static int main_find_paths(SupervisorPaths *p, UsernsLayout layout, Error **reterr) {
         p->init = place_find("runtime/init/carrel-init", CARREL_LIBEXEC_DIR "/carrel-init");
         p->guest = place_find("runtime/guest/carrel-guest", CARREL_LIBEXEC_DIR "/carrel-guest");
         p->patch = place_find("runtime/workspace/patch/carrel-patch",
@@ -39,9 +40,15 @@ static int main_find_paths(SupervisorPaths *p, Error **reterr) {
                 place_find("policy/profiles", CARREL_DATA_DIR "/profiles");
         if (!p->images)
                 p->images = place_find("images/definitions", CARREL_DATA_DIR "/images");
+        if (!p->state && secure_getenv("CARREL_STATE_DIR"))
+                p->state = strdup(secure_getenv("CARREL_STATE_DIR"));
+        else if (!p->state)
+                p->state = layout == USERNS_LAYOUT_HOST ? strdup(MAIN_STATE_DIR)
+                                                        : rootless_state_directory();
         if (!p->state)
-                p->state = strdup(secure_getenv("CARREL_STATE_DIR") ?: MAIN_STATE_DIR);
-        if (!p->init || !p->guest || !p->patch || !p->profiles[0] || !p->images || !p->state)
+                return error_refuse(reterr, ENOENT, "set CARREL_STATE_DIR, or HOME",
+                                    "cannot tell where this user's records are to be kept");
+        if (!p->init || !p->guest || !p->patch || !p->profiles[0] || !p->images)
                 return error_set(reterr, ENOMEM, "cannot start");
         return 0;
 }
@@ -151,16 +158,28 @@ static int main_start_loop(Supervisor *sv, Error **reterr) {
         return r < 0 ? error_set(reterr, -r, "cannot start the event loop") : 0;
 }
 
-static int main_start(Supervisor *sv, int session_fd, Error **reterr) {
-        ZygoteSpec zygote;
-        int r = main_find_paths(&sv->paths, reterr);
+static int main_start_zygote(Supervisor *sv, Error **reterr) {
+        bool rootless = sv->layout != USERNS_LAYOUT_HOST;
+        ZygoteSpec zygote = {
+                .init_path = sv->paths.init,
+                .guest_path = sv->paths.guest,
+                .layout = sv->layout,
+                .cgroup = rootless ? &sv->cgroup : NULL,
+        };
+        /* In a user's own control group there must be room made, before there are more processes.
+         */
+        int r = rootless ? cgroup_host_open_user(&sv->cgroup, reterr) : 0;
 
-        if (r < 0)
-                return r;
-        zygote = (ZygoteSpec){.init_path = sv->paths.init, .guest_path = sv->paths.guest};
-        r = zygote_start(&zygote, &sv->zygote_fd, reterr);
         if (r == 0)
-                r = cgroup_host_open(&sv->cgroup, reterr);
+                r = zygote_start(&zygote, &sv->zygote_fd, reterr);
+        return r < 0 || rootless ? r : cgroup_host_open(&sv->cgroup, reterr);
+}
+
+static int main_start(Supervisor *sv, int session_fd, Error **reterr) {
+        int r = main_find_paths(&sv->paths, sv->layout, reterr);
+
+        if (r == 0)
+                r = main_start_zygote(sv, reterr);
         if (r == 0)
                 r = state_open(sv, reterr);
         if (r == 0)
@@ -178,7 +197,10 @@ static void main_stop(Supervisor *sv) {
                 live_run_free(sv->runs); /* their shims go on without us */
         roots_free(sv);
         index_free(sv->index);
-        cgroup_parent_release(&sv->cgroup);
+        if (sv->layout == USERNS_LAYOUT_HOST)
+                cgroup_parent_release(&sv->cgroup);
+        else
+                cgroup_user_release(&sv->cgroup);
         cgroup_host_done(&sv->cgroup);
 }
 
@@ -222,6 +244,7 @@ int main(int argc, char **argv) {
                 {"verbose", no_argument, NULL, 'v'},
                 {"version", no_argument, NULL, 'V'},
                 {"help", no_argument, NULL, 'h'},
+                {ROOTLESS_ENTERED, no_argument, NULL, 'r'},
                 {0},
         };
         Supervisor sv = {.state_fd = -EBADF,
@@ -232,6 +255,7 @@ int main(int argc, char **argv) {
                          .listen_fd = -EBADF};
         _cleanup_error_ Error *error = NULL;
         LogLevel level = LOG_LEVEL_INFO;
+        bool entered = false; /* this is what rootless_enter() has executed */
         int c, session = -EBADF, r;
 
         sv.paths.profiles[0] = secure_getenv("CARREL_POLICY_DIR");
@@ -258,6 +282,9 @@ int main(int argc, char **argv) {
                 case 'V':
                         puts("carreld " CARREL_VERSION);
                         return 0;
+                case 'r':
+                        entered = true;
+                        break;
                 case 'h':
                         main_help();
                         return 0;
@@ -270,12 +297,18 @@ int main(int argc, char **argv) {
         if (!sv.paths.socket)
                 sv.paths.socket =
                         (char *)(uintptr_t)(secure_getenv("CARREL_SOCKET") ?: MAIN_SOCKET);
+        (void)prctl(PR_SET_NAME, "carreld"); /* executed from a link, we would have that one's */
         log_open("carreld", sv.embedded ? LOG_LEVEL_ERROR : level);
-        if (geteuid() != 0)
-                r = error_refuse(&error, EPERM, "start it as root",
+        r = userns_read_layout(&sv.layout, &error);
+        if (r == 0 && geteuid() != 0 && !sv.embedded)
+                r = error_refuse(&error, EPERM,
+                                 "start it as root; for a user without root, 'carrel run' starts "
+                                 "one of their own",
                                  "carreld needs root: it makes workspaces");
-        else
+        else if (r == 0 && sv.layout == USERNS_LAYOUT_HOST && geteuid() == 0)
                 r = main_start(&sv, session, &error);
+        else if (r == 0)
+                r = entered ? main_start(&sv, session, &error) : rootless_enter(argv, &error);
         if (r < 0) {
                 error_print(stderr, "carreld", error);
                 return 1;

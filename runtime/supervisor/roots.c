@@ -54,8 +54,7 @@ static Root **root_find(Supervisor *sv, const char *key) {
 
 static int root_make(Supervisor *sv,
                      const Image *image,
-                     const char *user,
-                     uint32_t uid,
+                     const ImageUser *user,
                      char *key,
                      Root **ret_root,
                      Error **reterr) {
@@ -69,7 +68,7 @@ static int root_make(Supervisor *sv,
         root->fd = -EBADF;
         root->key = key;
         root->checked_us = clock_boottime_us();
-        r = image_materialize(sv->state_fd, image, user, uid, &root->fd, reterr);
+        r = image_materialize(sv->state_fd, image, user, &root->fd, reterr);
         if (r < 0)
                 return r;
         root->next = sv->roots;
@@ -81,15 +80,14 @@ static int root_make(Supervisor *sv,
 int roots_open(Supervisor *sv,
                const Image *image,
                const char *digest,
-               const char *user,
-               uint32_t uid,
+               const ImageUser *user,
                int *ret_fd,
                Error **reterr) {
         Root **found, *root;
         char *key = NULL;
         int r;
 
-        if (asprintf(&key, "%s %s %u", digest, user, uid) < 0)
+        if (asprintf(&key, "%s %s %u", digest, user->name, user->uid) < 0)
                 return error_set(reterr, ENOMEM, "cannot hold an image's root");
         found = root_find(sv, key);
         if (*found && clock_boottime_us() - (*found)->checked_us > ROOT_TRUSTED_US) {
@@ -102,7 +100,7 @@ int roots_open(Supervisor *sv,
         if (root) {
                 free(key);
         } else {
-                r = root_make(sv, image, user, uid, key, &root, reterr);
+                r = root_make(sv, image, user, key, &root, reterr);
                 if (r < 0)
                         return r;
         }

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
@@ -16,13 +17,28 @@
 
 static int state_make_parents(const char *path, Error **reterr) {
         _cleanup_close_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -EBADF;
+        _cleanup_free_ char *parent = strdup(path);
+        char *slash = parent ? strrchr(parent, '/') : NULL;
+
+        if (!slash || root < 0)
+                return 0; /* what is amiss is said where it is made */
+        *slash = 0;
+        fd = path_make_dirs_in_root(root, parent, 0755, 0, 0, reterr);
+        return fd < 0 ? fd : 0;
+}
+
+static int state_make(const char *path, Error **reterr) {
+        int r = 0;
 
         if (mkdir(path, 0700) == 0 || errno == EEXIST)
                 return 0;
-        fd = root < 0 ? -errno : path_make_dirs_in_root(root, path, 0755, 0, 0, reterr);
-        if (fd < 0)
-                return error_wrap(reterr, fd, "cannot create the state directory '%s'", path);
-        return 0;
+        if (errno == ENOENT)
+                r = state_make_parents(path, reterr);
+        if (r < 0)
+                return error_wrap(reterr, r, "cannot create the state directory '%s'", path);
+        return mkdir(path, 0700) < 0 && errno != EEXIST
+                       ? error_set(reterr, errno, "cannot create the state directory '%s'", path)
+                       : 0;
 }
 
 static int state_open_dir(int state_fd, const char *name, mode_t mode, int flags, Error **reterr) {
@@ -38,19 +54,22 @@ static int state_open_dir(int state_fd, const char *name, mode_t mode, int flags
 int state_open(Supervisor *sv, Error **reterr) {
         static const char *const others[] = {RESOURCES_IDS_DIR, "images"};
         struct stat st;
-        int r = state_make_parents(sv->paths.state, reterr);
+        int r = state_make(sv->paths.state, reterr);
 
         if (r < 0)
                 return r;
         sv->state_fd = open(sv->paths.state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (sv->state_fd < 0 || fstat(sv->state_fd, &st) < 0)
-                return error_set(reterr, errno, "cannot open the state directory '%s'",
-                                 sv->paths.state);
+                return error_hint(reterr,
+                                  error_set(reterr, errno, "cannot open the state directory '%s'",
+                                            sv->paths.state),
+                                  "choose another with --state-dir or CARREL_STATE_DIR");
         if (st.st_uid != 0 || (st.st_mode & 022))
                 return error_refuse(reterr, EPERM,
-                                    "chown root and chmod go-w, or choose another with --state-dir",
-                                    "the state directory '%s' can be written by others than root",
-                                    sv->paths.state);
+                                    "chown it and chmod go-w, or choose another with --state-dir",
+                                    "the state directory '%s' can be written by others than %s",
+                                    sv->paths.state,
+                                    sv->layout == USERNS_LAYOUT_HOST ? "root" : "its user");
         sv->runs_fd = state_open_dir(sv->state_fd, "runs", 0700, O_RDONLY, reterr);
         if (sv->runs_fd < 0)
                 return sv->runs_fd;

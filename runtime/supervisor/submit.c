@@ -102,8 +102,13 @@ static int submit_open_source(Submission *sub, const PlanMount *m, Error **reter
         int fd = -EBADF, r;
 
         if (m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_ROOT && !*m->source) {
-                r = roots_open(sub->session->sv, sub->image, sub->plan->image_digest, who->user,
-                               who->uid, &fd, reterr);
+                const Supervisor *sv = sub->session->sv;
+                ImageUser user = {.name = who->user, .uid = who->uid};
+
+                if (sv->layout == USERNS_LAYOUT_HOST)
+                        user.owner = who->uid;
+                r = roots_open(sub->session->sv, sub->image, sub->plan->image_digest, &user, &fd,
+                               reterr);
                 return r < 0 ? r : fd;
         }
         fd = open(m->source,
@@ -340,6 +345,8 @@ static int submit_create(Submission *sub, LiveRun **ret_run, Error **reterr) {
                 return r;
         }
         submit_record_submitted(*ret_run, sub);
+        if (sv->layout != USERNS_LAYOUT_HOST)
+                rootless_record(*ret_run);
         return index_put(sv->index, (*ret_run)->info, reterr);
 }
 
@@ -411,6 +418,7 @@ static int submit_start(Submission *sub, LiveRun *run, Error **reterr) {
                 .source_fd = sub->source_fd,
                 .cgroup = &sv->cgroup,
                 .degraded = &degraded,
+                .layout = sv->layout,
         };
         Resources res;
         int r = resources_acquire(&spec, &res, reterr);

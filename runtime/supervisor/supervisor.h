@@ -19,7 +19,9 @@
 #include <stdbool.h>
 #include <systemd/sd-event.h>
 
+#include "images/image.h"
 #include "kernel/cgroup.h"
+#include "kernel/userns.h"
 #include "proto/messages.h"
 #include "proto/wire/connection.h"
 #include "record/index.h"
@@ -48,6 +50,7 @@ typedef struct SupervisorPaths {
 struct Supervisor {
         sd_event *event;
         SupervisorPaths paths;
+        UsernsLayout layout; /* of the user namespace that this process lives in */
         int state_fd, runs_fd, artifacts_fd, empty_fd;
         Index *index;
         CgroupHost cgroup;
@@ -77,6 +80,28 @@ int state_open_run(const Supervisor *sv, const char *id, Error **reterr);
  * it.
  */
 int state_lock_run(int run_fd, Error **reterr);
+
+/* ---- rootless.c: without root, or as root of a container's user namespace ---- */
+
+/* The option by which carreld knows that it has entered: its own, for nobody else. */
+#define ROOTLESS_ENTERED "in-user-namespace"
+
+/**
+ * rootless_enter() - become root of a user namespace of the caller's own, and start anew in it
+ * @argv: of main()
+ *
+ * With 65,536 subordinate ids where the host gives the user that many (subuid(5), newuidmap(1)),
+ * else with the user's id alone. Returns on failure only, with what forbids it and the remedy:
+ * there is nothing to fall back to.
+ */
+int rootless_enter(char **argv, Error **reterr);
+
+/** rootless_state_directory() - where a user's records are. NULL: memory is out, or the environment
+ * does not say where the user's files are. */
+char *rootless_state_directory(void);
+
+/** rootless_record() - a `degraded` event for each wall that a run without root lacks. */
+void rootless_record(LiveRun *r);
 
 /* ---- session.c: clients ---- */
 
@@ -123,8 +148,7 @@ int submit(Session *s,
 int roots_open(Supervisor *sv,
                const Image *image,
                const char *digest,
-               const char *user,
-               uint32_t uid,
+               const ImageUser *user,
                int *ret_fd,
                Error **reterr);
 void roots_free(Supervisor *sv);

@@ -1,6 +1,7 @@
 /* Shared by the stages of workspace.c; nobody else includes this. */
 #pragma once
 
+#include "kernel/mount.h"
 #include "workspace/workspace.h"
 
 /* What holds at some point of the building; a stage needs some of these and gives others. */
@@ -35,6 +36,7 @@ typedef struct Build {
         int layers_fd;                    /* of the spec */
         int guest_tree;                   /* carrel-guest, detached */
         int masks_fd;                     /* a memory file system of what masks show */
+        int devices[MOUNT_N_DEVICES];     /* the host's nodes, detached, where none may be made */
         int staging_fd; /* a directory of the host that overlay layers are attached on */
         int root_fd;
         int init_fd, control_fd;

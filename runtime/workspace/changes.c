@@ -23,11 +23,7 @@
 #define CHANGES_MAX_DEPTH   128
 #define CHANGES_MAX_ENTRIES 1000000
 
-#define CHANGES_XATTR_OPAQUE   "trusted.overlay.opaque"
-#define CHANGES_XATTR_ORIGIN   "trusted.overlay.origin"
-#define CHANGES_XATTR_WHITEOUT "trusted.overlay.whiteout"
-
-/* Offsets in trusted.overlay.origin: struct ovl_fb of the kernel's fs/overlayfs/overlayfs.h. */
+/* Offsets in overlay.origin: struct ovl_fb of the kernel's fs/overlayfs/overlayfs.h. */
 #define CHANGES_HANDLE_SIZE 2 /* of the whole */
 #define CHANGES_HANDLE_TYPE 4
 #define CHANGES_HANDLE_AT   21
@@ -36,6 +32,7 @@
 
 typedef struct ChangesWalk {
         int lower_fd, upper_fd; /* borrowed */
+        bool user_notes;
         int (*use)(const ChangeItem *item, void *data);
         void *data;
         Error **reterr;
@@ -154,6 +151,31 @@ static int changes_open(int root_fd, const char *path, const struct stat *seen) 
         return TAKE_FD(fd);
 }
 
+/*
+ * Whether overlayfs may have made its notes as user.overlay.*: where upper belongs to whoever
+ * looks, a user without root made it. In any other, an agent's user.overlay.* is a file's own
+ * business.
+ */
+static bool changes_has_user_notes(int upper_fd) {
+        struct stat st;
+
+        return fstat(upper_fd, &st) == 0 && st.st_uid == geteuid();
+}
+
+/* What overlayfs noted of a file. Return: its size, -1 where there is none. */
+static ssize_t
+changes_note(int fd, bool user_notes, const char *name, void *ret_value, size_t size) {
+        char attribute[64];
+        ssize_t n;
+
+        snprintf(attribute, sizeof attribute, "trusted.overlay.%s", name);
+        n = fgetxattr(fd, attribute, ret_value, size);
+        if (n >= 0 || !user_notes)
+                return n;
+        snprintf(attribute, sizeof attribute, "user.overlay.%s", name);
+        return fgetxattr(fd, attribute, ret_value, size);
+}
+
 static int changes_is_whiteout(ChangesWalk *w, const struct stat *st) {
         _cleanup_close_ int fd = -EBADF;
 
@@ -164,13 +186,14 @@ static int changes_is_whiteout(ChangesWalk *w, const struct stat *st) {
         fd = changes_open(w->upper_fd, w->path, st);
         if (fd < 0)
                 return fd;
-        return fgetxattr(fd, CHANGES_XATTR_WHITEOUT, NULL, 0) >= 0;
+        return changes_note(fd, w->user_notes, "whiteout", NULL, 0) >= 0;
 }
 
-static bool changes_is_opaque(int fd) {
+static bool changes_is_opaque(const ChangesWalk *w, int fd) {
         char value[2];
 
-        return fgetxattr(fd, CHANGES_XATTR_OPAQUE, value, sizeof value) == 1 && value[0] == 'y';
+        return changes_note(fd, w->user_notes, "opaque", value, sizeof value) == 1 &&
+               value[0] == 'y';
 }
 
 static bool changes_has_origin(ChangesWalk *w, const struct stat *st) {
@@ -179,7 +202,7 @@ static bool changes_has_origin(ChangesWalk *w, const struct stat *st) {
         if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode))
                 return false;
         fd = changes_open(w->upper_fd, w->path, st);
-        return fd >= 0 && fgetxattr(fd, CHANGES_XATTR_ORIGIN, NULL, 0) >= 0;
+        return fd >= 0 && changes_note(fd, w->user_notes, "origin", NULL, 0) >= 0;
 }
 
 /* Return: 1 where both descriptors hold the same bytes, 0, -errno. */
@@ -342,7 +365,7 @@ static int changes_list(ChangesWalk *w, int root_fd, ChangesNames *names, bool *
                 return 0;
         if (fd < 0)
                 return changes_failed(w, fd, "list");
-        if (ret_opaque && changes_is_opaque(fd))
+        if (ret_opaque && changes_is_opaque(w, fd))
                 *ret_opaque = true;
         return changes_names_read(w, fd, names);
 }
@@ -371,16 +394,18 @@ static int changes_directory(ChangesWalk *w, bool lower, bool opaque) {
         return r < 0 ? r : 0;
 }
 
-/* Return: 1 and the handle that overlayfs noted when it copied the file up; 0 where it noted none;
- * -errno. */
+/* Return: the size of the handle that overlayfs noted when it copied the file up; 0 where it noted
+ * that it did, but not from where; -ENODATA: it noted nothing; -errno. */
 static int changes_origin(int upper_fd, const char *path, uint8_t ret[static UINT8_MAX]) {
         _cleanup_close_ int fd = path_open_beneath(upper_fd, path, CHANGES_READ, 0);
         ssize_t n;
 
         if (fd < 0)
                 return fd;
-        n = fgetxattr(fd, CHANGES_XATTR_ORIGIN, ret, UINT8_MAX);
-        return n > CHANGES_HANDLE_AT && ret[CHANGES_HANDLE_SIZE] == n;
+        n = changes_note(fd, changes_has_user_notes(upper_fd), "origin", ret, UINT8_MAX);
+        if (n == 0)
+                return 0;
+        return n > CHANGES_HANDLE_AT && ret[CHANGES_HANDLE_SIZE] == n ? (int)n : -ENODATA;
 }
 
 int changes_origin_is(int upper_fd, const char *path, int lower_fd, const char *from) {
@@ -394,7 +419,7 @@ int changes_origin_is(int upper_fd, const char *path, int lower_fd, const char *
 
         r = changes_origin(upper_fd, path, noted);
         if (r <= 0)
-                return r;
+                return r == -ENODATA ? 0 : r == 0 ? 1 : r;
         if (fd < 0)
                 return fd;
         if (name_to_handle_at(fd, "", &lower.handle, &mount, AT_EMPTY_PATH) < 0)
@@ -412,6 +437,7 @@ int changes_walk(int lower_fd,
                  Error **reterr) {
         ChangesWalk w = {.lower_fd = lower_fd,
                          .upper_fd = upper_fd,
+                         .user_notes = changes_has_user_notes(upper_fd),
                          .use = use,
                          .data = data,
                          .reterr = reterr};

@@ -2,9 +2,10 @@
  * What a run left different: walking an overlay's upper directory beside the original
  *
  * Model:      upper holds whole files that were written, whiteouts (character device 0:0, or the
- * xattr trusted.overlay.whiteout) for what was removed, and trusted.overlay.opaque="y" on
- * directories that replaced one. trusted.overlay.origin on a file says it was copied up from the
- * original. Mounted with redirect_dir=off, metacopy=off, index=off: nothing else appears. See
+ * xattr overlay.whiteout) for what was removed, and overlay.opaque="y" on
+ * directories that replaced one. overlay.origin on a file says it was copied up from the
+ * original. Mounted with redirect_dir=nofollow, metacopy=off, index=off: nothing else appears. The
+ * attributes begin with "trusted.", or with "user." where a user without root made the overlay. See
  * Documentation/filesystems/overlayfs.rst of the kernel. Trust:      upper was written by an agent,
  * and lower may hold hostile names as well. Both are walked by descriptor, without following a link
  * (path_open_beneath()); depth (128), entries and path length are limited. Nothing here runs a
@@ -62,7 +63,8 @@ int changes_equal(int lower_fd,
  * A file that was moved keeps its origin, so an origin alone does not say that lower ever had
  * @path.
  *
- * Return: 1, 0 (also where the file system knows no handles), -errno.
+ * Return: 1 (also where it was copied up, but the kernel may not say from what: without root), 0
+ * (also where the file system knows no handles), -errno.
  */
 int changes_origin_is(int upper_fd, const char *path, int lower_fd, const char *from);
 

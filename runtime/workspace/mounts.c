@@ -19,6 +19,14 @@
 
 #define BUILD_TTY_GROUP 5 /* Debian's "tty" */
 
+/* What a group of the workspace is outside. */
+static gid_t build_group(const Build *b, gid_t inside) {
+        UsernsMap map = userns_map_workspace(b->spec->layout, b->spec->base_id,
+                                             b->spec->plan->identity->gid);
+
+        return userns_map_find(&map, inside);
+}
+
 /*
  * A layer must be attached before an overlay can use it (Linux < 6.15). All of them are attached on
  * one directory of the host, each over the one before and the workspace's root over all: nobody
@@ -52,13 +60,18 @@ int build_attach_layers(Build *b, Error **reterr) {
 static int
 build_overlay(const Build *b, int lower_tree, const char *layer, bool executable, Error **reterr) {
         _cleanup_close_ int dir = -EBADF, upper = -EBADF, work = -EBADF;
+        bool rootless = b->spec->layout != USERNS_LAYOUT_HOST;
+        int fd;
 
         dir = openat(b->layers_fd, layer, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         upper = dir < 0 ? -1 : openat(dir, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         work = dir < 0 ? -1 : openat(dir, "work", O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         if (upper < 0 || work < 0)
                 return error_set(reterr, errno, "cannot open the run's layer '%s'", layer);
-        return mount_overlay(lower_tree, upper, work, executable, reterr);
+        fd = mount_overlay(lower_tree, upper, work, executable, rootless, reterr);
+        return fd == -EPERM && rootless
+                       ? error_hint(reterr, fd, "without root this needs Linux 5.11")
+                       : fd;
 }
 
 int build_root(Build *b, Error **reterr) {
@@ -122,7 +135,13 @@ static int build_tmpfs(const Place *p, Error **reterr) {
 }
 
 static int build_proc(const Place *p, Error **reterr) {
-        return mount_proc(reterr);
+        int fd = mount_proc(reterr);
+
+        return fd == -EPERM && p->build->spec->layout != USERNS_LAYOUT_HOST
+                       ? error_hint(reterr, fd,
+                                    "a container that masks parts of /proc lets nobody in it mount "
+                                    "another: start it with all of /proc, or run carrel outside")
+                       : fd;
 }
 
 static int build_sys(const Place *p, Error **reterr) {
@@ -133,7 +152,9 @@ static int build_dev(const Place *p, Error **reterr) {
         uint32_t id = p->build->spec->base_id;
         _cleanup_close_ int fd = mount_tmpfs(
                 64 * KIB, 0755, id, id, (MountFlags){.writable = true, .devices = true}, reterr);
-        int r = fd < 0 ? fd : mount_devices(fd, id, id, reterr);
+        int r = fd < 0 ? fd
+                       : mount_devices(fd, p->build->spec->layout == USERNS_LAYOUT_HOST, id, id,
+                                       reterr);
 
         return r < 0 ? r : TAKE_FD(fd);
 }
@@ -175,10 +196,14 @@ static int build_place(Build *b, const PlanMount *m, int tree, Error **reterr) {
         return mount_attach(fd, b->root_fd, m->target, reterr);
 }
 
-static int build_pts(Build *b, Error **reterr) {
-        _cleanup_close_ int fd = mount_devpts(b->spec->base_id + BUILD_TTY_GROUP, reterr);
+/* What stands in /dev and is a mount of its own. */
+static int build_in_dev(Build *b, Error **reterr) {
+        _cleanup_close_ int fd = mount_devpts(build_group(b, BUILD_TTY_GROUP), reterr);
+        int r = fd < 0 ? fd : mount_attach(fd, b->root_fd, "/dev/pts", reterr);
 
-        return fd < 0 ? fd : mount_attach(fd, b->root_fd, "/dev/pts", reterr);
+        return r < 0 || b->spec->layout == USERNS_LAYOUT_HOST
+                       ? r
+                       : mount_attach_devices(b->devices, b->root_fd, reterr);
 }
 
 /*
@@ -225,7 +250,7 @@ int build_places(Build *b, Error **reterr) {
                         b, m, workspace_mount_needs_source(m) ? b->trees[next++] : -EBADF, reterr);
 
                 if (r == 0 && m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_DEV)
-                        r = build_pts(b, reterr);
+                        r = build_in_dev(b, reterr);
                 if (r == 0 && m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_SOURCE)
                         r = build_read_only_all(b, reterr);
                 if (r < 0)
@@ -249,8 +274,47 @@ static int build_bind_guest_socket(const Build *b, int run_fd, Error **reterr) {
         return 0;
 }
 
+/* A part of a file system that is about to become read-only, which stays as it is: a clone has no
+ * right more than what it was cloned from. */
+static int build_keep_writable(const Build *b, const char *path, Error **reterr) {
+        _cleanup_close_ int fd = path_open_in_root(b->root_fd, path, O_PATH | O_DIRECTORY, NULL),
+                            tree = -EBADF;
+
+        if (fd < 0)
+                return 0; /* this image has none */
+        tree = mount_clone_tree(fd, -EBADF, (MountFlags){.writable = true, .executable = true},
+                                path, reterr);
+        return tree < 0 ? tree : mount_attach_at(tree, fd, reterr);
+}
+
+static int build_make_read_only(const Build *b, const char *path, Error **reterr) {
+        _cleanup_close_ int fd = path_open_in_root(b->root_fd, path, O_PATH | O_DIRECTORY, reterr);
+
+        return fd < 0 ? fd : mount_make_read_only(fd, path, reterr);
+}
+
+/*
+ * Without root the files of the image are the user's on the disk, so inside they are the harness's,
+ * and with one id all others are as well. What it could write with root as the owner stays
+ * writable: the rest is read-only by its mount, which the harness has no right to change.
+ */
+static int build_guard_roots_files(const Build *b, Error **reterr) {
+        int r = build_keep_writable(b, b->spec->plan->identity->home, reterr);
+
+        if (r == 0)
+                r = build_keep_writable(b, "/var/tmp", reterr);
+        if (r == 0)
+                r = mount_make_read_only(b->root_fd, "/", reterr);
+        if (r < 0 || b->spec->layout != USERNS_LAYOUT_SINGLE)
+                return r;
+        r = build_keep_writable(b, WORKSPACE_CREDENTIALS, reterr); /* init writes there */
+        if (r == 0)
+                r = build_make_read_only(b, "/run", reterr);
+        return r < 0 ? r : build_make_read_only(b, "/dev", reterr);
+}
+
 int build_run(Build *b, Error **reterr) {
-        uint32_t id = b->spec->base_id, user = id + b->spec->plan->identity->gid;
+        uint32_t id = b->spec->base_id, user = build_group(b, b->spec->plan->identity->gid);
         _cleanup_close_ int run_fd = -EBADF, credentials = -EBADF;
         int r;
 
@@ -269,5 +333,7 @@ int build_run(Build *b, Error **reterr) {
         /* Init writes here as root inside; the harness's group may read. */
         credentials =
                 path_make_dirs_in_root(b->root_fd, WORKSPACE_CREDENTIALS, 0750, id, user, reterr);
-        return credentials < 0 ? credentials : 0;
+        if (credentials < 0)
+                return credentials;
+        return b->spec->layout == USERNS_LAYOUT_HOST ? 0 : build_guard_roots_files(b, reterr);
 }

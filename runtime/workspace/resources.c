@@ -3,15 +3,33 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "base/fd.h"
 #include "kernel/userns.h"
 
+#define RESOURCES_INIT_FILE "init"
+
 /* ---- ids ----------------------------------------------------------------------------------------
  */
+
+/*
+ * A user's runs all have the same ids: the harness is the user in any case, and nobody inside can
+ * become one of the others. The name still says which runs there are.
+ */
+static int
+resource_ids_share(int ids_fd, const ResourcesSpec *spec, Resources *res, Error **reterr) {
+        if (symlinkat(spec->run, ids_fd, spec->run) < 0)
+                return error_set(reterr, errno, "cannot note that run '%s' has ids", spec->run);
+        res->base_id = spec->layout == USERNS_LAYOUT_RANGE ? 1 : 0;
+        res->shim_id = 0;
+        return 0;
+}
 
 static int resource_ids_acquire(const ResourcesSpec *spec, Resources *res, Error **reterr) {
         _cleanup_close_ int dir =
@@ -21,6 +39,8 @@ static int resource_ids_acquire(const ResourcesSpec *spec, Resources *res, Error
         if (dir < 0)
                 return error_set(reterr, errno, "cannot open the state directory's '%s'",
                                  RESOURCES_IDS_DIR);
+        if (spec->layout != USERNS_LAYOUT_HOST)
+                return resource_ids_share(dir, spec, res, reterr);
         /* A random start: ranges are not used again at once, and supervisors seldom collide. */
         if (getrandom(&start, sizeof start, 0) < 0)
                 start = 0;
@@ -129,7 +149,10 @@ int resources_find(int state_fd, const char *run, Resources *ret_resources, Erro
  */
 
 static int resource_layers_acquire(const ResourcesSpec *spec, Resources *res, Error **reterr) {
-        const Carrel__V1__PlanLimits *limits = spec->plan->limits;
+        UsernsMap map = userns_map_workspace(spec->layout, res->base_id, spec->plan->identity->uid);
+        /* A user mounts no file system of their own: the limit is measured (supervisor/disk.c). */
+        const Carrel__V1__PlanLimits *limits =
+                spec->layout == USERNS_LAYOUT_HOST ? spec->plan->limits : NULL;
         LayersSpec layers = {
                 .state_fd = spec->state_fd,
                 .run_fd = spec->run_fd,
@@ -143,7 +166,7 @@ static int resource_layers_acquire(const ResourcesSpec *spec, Resources *res, Er
         if (layers.source) {
                 if (fstat(spec->source_fd, &st) < 0)
                         return error_set(reterr, errno, "cannot look at '%s'", spec->plan->source);
-                layers.source_uid = res->base_id + spec->plan->identity->uid;
+                layers.source_uid = userns_map_find(&map, spec->plan->identity->uid);
                 /* The harness must be able to enter what it works on, whoever else may not. */
                 layers.source_mode = (st.st_mode & 0777) | 0700;
         }
@@ -179,9 +202,66 @@ static int resource_cgroups_acquire(const ResourcesSpec *spec, Resources *res, E
         return cgroup_create(spec->cgroup, spec->run_fd, spec->run, &limits, reterr);
 }
 
+/* When process @pid started, in clock ticks since boot (proc(5), field 22): tells it from a later
+ * one of the same number. 0: it is gone. */
+static uint64_t resource_started(pid_t pid) {
+        _cleanup_free_ char *text = NULL;
+        char path[32], *p;
+
+        snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+        if (file_read_at(AT_FDCWD, path, 4 * KIB, &text, NULL, NULL) < 0)
+                return 0;
+        p = strrchr(text, ')'); /* behind the name, field 2 */
+        for (unsigned field = 2; p && field < 22; field++)
+                p = strchr(p + 1, ' ');
+        return p ? strtoull(p, NULL, 10) : 0;
+}
+
+int resources_note_init(int run_fd, pid_t pid, Error **reterr) {
+        char text[64];
+        int n = snprintf(text, sizeof text, "%d %lu\n", (int)pid, resource_started(pid));
+
+        return file_create_at(run_fd, RESOURCES_INIT_FILE, 0600, text, (size_t)n, reterr);
+}
+
+/* The process that was noted as "PID STARTED". Return: its pidfd; -ESRCH: it is gone. */
+static int resource_open_init(const char *note) {
+        char *end;
+        pid_t pid = (pid_t)strtol(note, &end, 10);
+        _cleanup_close_ int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -EBADF;
+
+        if (pidfd < 0 || resource_started(pid) != strtoull(end, NULL, 10))
+                return -ESRCH;
+        return TAKE_FD(pidfd);
+}
+
+/* Return: 0, init is gone, and with it all of the workspace; -EBUSY: it was killed, and is on its
+ * way. */
+static int resource_end_init(int run_fd, Error **reterr) {
+        _cleanup_free_ char *note = NULL;
+        _cleanup_close_ int pidfd = -EBADF;
+        struct pollfd ended = {.events = POLLIN};
+
+        if (faccessat(run_fd, RESOURCES_INIT_FILE, F_OK, 0) < 0)
+                return 0;
+        if (file_read_at(run_fd, RESOURCES_INIT_FILE, 64, &note, NULL, NULL) == 0)
+                ended.fd = pidfd = resource_open_init(note);
+        if (pidfd >= 0) {
+                (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+                if (poll(&ended, 1, 0) == 0)
+                        return error_set(reterr, EBUSY,
+                                         "the workspace's first process has not ended yet");
+        }
+        if (unlinkat(run_fd, RESOURCES_INIT_FILE, 0) < 0 && errno != ENOENT)
+                return error_set(reterr, errno, "cannot remove '%s'", RESOURCES_INIT_FILE);
+        return 0;
+}
+
 static int resource_cgroups_release(int state_fd, int run_fd, const char *run, Error **reterr) {
         int r = cgroup_kill(run_fd, reterr);
 
+        if (r == 0)
+                r = resource_end_init(run_fd, reterr);
         return r < 0 ? r : cgroup_destroy(run_fd, reterr);
 }
 

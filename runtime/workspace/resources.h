@@ -14,6 +14,7 @@
 #pragma once
 
 #include "kernel/cgroup.h"
+#include "kernel/userns.h"
 #include "proto/messages.h"
 #include "workspace/layers.h"
 
@@ -30,6 +31,7 @@ typedef struct ResourcesSpec {
         int source_fd; /* O_PATH of the task's directory, or -EBADF */
         const CgroupHost *cgroup;
         Error **degraded; /* what the host could not give, and the run does without; may be NULL */
+        UsernsLayout layout; /* of carrel's own user namespace */
 } ResourcesSpec;
 
 typedef struct Resources {
@@ -58,6 +60,15 @@ int resources_release(int state_fd, int run_fd, const char *run, Error **reterr)
 
 /** resources_find() - the host ids that run @run holds. Return: 0; -ENOENT, without an error. */
 int resources_find(int state_fd, const char *run, Resources *ret_resources, Error **reterr);
+
+/**
+ * resources_note_init() - where no control group holds the workspace: its first process, by which
+ * resources_stop() tells whether any is left
+ *
+ * The kernel says that a pid namespace's first process has ended when all others have
+ * (pid_namespaces(7)).
+ */
+int resources_note_init(int run_fd, pid_t pid, Error **reterr);
 
 /** resources_find_owners() - call @use for each run that holds an id range: what a recovery has to
  * look at. */

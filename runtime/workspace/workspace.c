@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "kernel/capability.h"
 #include "kernel/mount.h"
 #include "kernel/userns.h"
 #include "network/loopback.h"
@@ -41,23 +42,45 @@ static const PlanMount *workspace_source_mount(const Plan *plan, size_t *ret_nth
 
 static int stage_ids(Build *b, Error **reterr) {
         const WorkspaceSpec *spec = b->spec;
-        UsernsMap uids = userns_map_range(spec->base_id), gids = uids;
+        const Carrel__V1__PlanIdentity *who = spec->plan->identity;
+        UsernsMap uids = userns_map_workspace(spec->layout, spec->base_id, who->uid),
+                  gids = userns_map_workspace(spec->layout, spec->base_id, who->gid);
         struct stat st;
         size_t nth;
 
         b->userns_fd = userns_open(&uids, &gids, reterr);
         if (b->userns_fd < 0)
                 return b->userns_fd;
+        if (spec->layout != USERNS_LAYOUT_HOST)
+                return 0; /* a user's mounts cannot be shifted: the source's owner is the user */
         if (!workspace_source_mount(spec->plan, &nth) || nth >= spec->n_sources)
                 return 0;
         if (fstat(spec->source_fds[nth], &st) < 0)
                 return error_set(reterr, errno, "cannot look at '%s'", spec->plan->source);
-        uids = userns_map_owner(spec->base_id, st.st_uid, spec->plan->identity->uid);
-        gids = userns_map_owner(spec->base_id, st.st_gid, spec->plan->identity->gid);
+        uids = userns_map_owner(spec->base_id, st.st_uid, who->uid);
+        gids = userns_map_owner(spec->base_id, st.st_gid, who->gid);
         if (uids.n == 1 && gids.n == 1)
                 return 0; /* the owner's ids are the harness's already */
         b->owner_userns_fd = userns_open(&uids, &gids, reterr);
         return b->owner_userns_fd < 0 ? b->owner_userns_fd : 0;
+}
+
+/*
+ * A user's mounts keep the host's ids. What is mounted below a tree cannot be left away either, as
+ * it may hide something: a bind takes it along, and an overlay of it is refused by the kernel.
+ */
+static int
+stage_clone_unshifted(Build *b, const PlanMount *m, size_t nth, MountFlags flags, Error **reterr) {
+        int fd = b->spec->source_fds[nth], r;
+
+        b->trees[nth] = m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_BIND
+                                ? mount_clone_trees(fd, flags, m->source, reterr)
+                                : mount_clone_tree(fd, -EBADF, flags, m->source, reterr);
+        r = MIN_OF(b->trees[nth], 0);
+        return r == -EINVAL ? error_hint(reterr, r,
+                                         "a file system is mounted below it, which only root can "
+                                         "leave away: choose another directory, or run as root")
+                            : r;
 }
 
 static int stage_clone_tree(Build *b, const PlanMount *m, size_t nth, Error **reterr) {
@@ -69,6 +92,8 @@ static int stage_clone_tree(Build *b, const PlanMount *m, size_t nth, Error **re
         /* A lower layer is never written through, and its overlay decides what may be executed. */
         if (source || m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_ROOT)
                 flags = (MountFlags){.executable = true};
+        if (b->spec->layout != USERNS_LAYOUT_HOST)
+                return stage_clone_unshifted(b, m, nth, flags, reterr);
         /* The host's own files need no shifting to be read: as nobody's, they can still not be
          * changed. */
         if (m->kind == CARREL__V1__MOUNT_KIND__MOUNT_KIND_BIND && !m->writable) {
@@ -104,7 +129,9 @@ static int stage_trees(Build *b, Error **reterr) {
         }
         b->guest_tree = mount_clone_tree(spec->guest_fd, -EBADF, (MountFlags){.executable = true},
                                          "carrel-guest", reterr);
-        return b->guest_tree < 0 ? b->guest_tree : 0;
+        if (b->guest_tree < 0)
+                return b->guest_tree;
+        return spec->layout == USERNS_LAYOUT_HOST ? 0 : mount_clone_devices(b->devices, reterr);
 }
 
 /* Clocks that begin at zero tell nothing of the host; offsets must be set before the first process
@@ -193,14 +220,30 @@ static int stage_clean(Build *b, Error **reterr) {
         return 0;
 }
 
+/* Where there is one id only, init is the harness's user, and has no capability: none that it could
+ * use. What the harness cannot do to it, see SECURITY.md. */
+static int stage_only_identity(const Build *b, Error **reterr) {
+        const Carrel__V1__PlanIdentity *who = b->spec->plan->identity;
+        int r = capability_drop_bounding(reterr);
+
+        if (r < 0)
+                return r;
+        if (syscall(SYS_setresgid, who->gid, who->gid, who->gid) < 0 ||
+            syscall(SYS_setresuid, who->uid, who->uid, who->uid) < 0)
+                return error_set(reterr, errno, "cannot become the user namespace's only user");
+        return capability_drop_all(reterr);
+}
+
 static int stage_identity(Build *b, Error **reterr) {
         if (setns(b->userns_fd, CLONE_NEWUSER) < 0)
                 return error_set(reterr, errno, "cannot enter the user namespace");
+        b->userns_fd = fd_close(b->userns_fd);
+        if (b->spec->layout == USERNS_LAYOUT_SINGLE)
+                return stage_only_identity(b, reterr);
         /* Raw calls: there is one thread, and libc's wrappers would look for others. */
         if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 0, 0, 0) < 0 ||
             syscall(SYS_setresuid, 0, 0, 0) < 0)
                 return error_set(reterr, errno, "cannot become root of the user namespace");
-        close(b->userns_fd);
         return 0;
 }
 
@@ -267,10 +310,11 @@ static _Noreturn void workspace_child(Build *b) {
 static pid_t workspace_clone(const WorkspaceSpec *spec, int *ret_pidfd) {
         struct clone_args args = {
                 .flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD |
-                         CLONE_INTO_CGROUP | (spec->netns_fd < 0 ? CLONE_NEWNET : 0),
+                         (spec->cgroup->dir_fd < 0 ? 0 : CLONE_INTO_CGROUP) |
+                         (spec->netns_fd < 0 ? CLONE_NEWNET : 0),
                 .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
                 .exit_signal = SIGCHLD,
-                .cgroup = (uint64_t)spec->cgroup->dir_fd,
+                .cgroup = (uint64_t)MAX_OF(spec->cgroup->dir_fd, 0),
         };
 
         return (pid_t)syscall(SYS_clone3, &args, sizeof args);
@@ -282,6 +326,7 @@ static void workspace_build_done(Build *b) {
         fd_close_many(b->trees, ELEMENTSOF(b->trees));
         fd_close(b->guest_tree);
         fd_close(b->masks_fd);
+        fd_close_many(b->devices, ELEMENTSOF(b->devices));
 }
 
 int workspace_start(const WorkspaceSpec *spec, pid_t *ret_pid, int *ret_pidfd, Error **reterr) {
@@ -302,6 +347,8 @@ int workspace_start(const WorkspaceSpec *spec, pid_t *ret_pid, int *ret_pidfd, E
 
         for (size_t i = 0; i < ELEMENTSOF(b.trees); i++)
                 b.trees[i] = -EBADF;
+        for (size_t i = 0; i < ELEMENTSOF(b.devices); i++)
+                b.devices[i] = -EBADF;
         if (spec->n_sources == 0 || spec->n_sources > ELEMENTSOF(b.trees))
                 return error_refuse(reterr, EINVAL, NULL,
                                     "a workspace needs 1 to %zu host trees, not %zu",

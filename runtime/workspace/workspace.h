@@ -21,6 +21,7 @@
 #pragma once
 
 #include "kernel/cgroup.h"
+#include "kernel/userns.h"
 #include "proto/messages.h"
 
 #define WORKSPACE_MAX_SOURCES  20
@@ -31,8 +32,9 @@
 
 typedef struct WorkspaceSpec {
         const Plan *plan;
-        uint32_t base_id; /* first of its 65,536 host ids */
-        int layers_fd;    /* detached mount of the run's layers (layers.h); attached by the child */
+        UsernsLayout layout; /* of carrel's own user namespace */
+        uint32_t base_id;    /* first of its 65,536 host ids */
+        int layers_fd; /* detached mount of the run's layers (layers.h); attached by the child */
         const int *
                 source_fds; /* O_PATH, one for each mount of the plan that needs_source, in order */
         size_t n_sources;

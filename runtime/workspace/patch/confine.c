@@ -10,6 +10,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "kernel/userns.h"
+
 /* Nobody: capabilities alone decide what it may read. Root could write what root owns without any.
  */
 #define CONFINE_ID 65534
@@ -29,7 +31,8 @@ static const int confine_always[] = {
 
 /* For the walk, and for the second step itself. */
 static const int confine_first[] = {
-        SCMP_SYS(capget), SCMP_SYS(capset), SCMP_SYS(fgetxattr), SCMP_SYS(prctl), SCMP_SYS(seccomp),
+        SCMP_SYS(capget),  SCMP_SYS(capset), SCMP_SYS(fgetxattr),
+        SCMP_SYS(geteuid), SCMP_SYS(prctl),  SCMP_SYS(seccomp),
 };
 
 static void confine_filter_freep(scmp_filter_ctx *c) {
@@ -122,29 +125,47 @@ static int confine_root(int root_fd, Error **reterr) {
         return 0;
 }
 
-static int confine_identity(Error **reterr) {
+static int confine_drop_bounding(Error **reterr) {
         for (cap_value_t c = 0; c <= cap_max_bits() - 1; c++)
                 if (cap_drop_bound(c) < 0)
                         return error_set(reterr, errno,
                                          "cannot confine itself: capabilities stay bound");
+        return 0;
+}
+
+static int confine_become_nobody(Error **reterr) {
         if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
             setresgid(CONFINE_ID, CONFINE_ID, CONFINE_ID) < 0 ||
-            setresuid(CONFINE_ID, CONFINE_ID, CONFINE_ID) < 0)
+            setresuid(CONFINE_ID, CONFINE_ID, CONFINE_ID) < 0 ||
+            prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
                 return error_set(reterr, errno, "cannot confine itself: it stays root");
-        if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-                return error_set(reterr, errno, "cannot confine itself: it stays traceable");
         return 0;
+}
+
+/* A user's namespace may have no nobody, and one of it could not read all that the user can:
+ * without root it stays the user, and what it is given is mounted read-only. */
+static int confine_identity(bool rootless, Error **reterr) {
+        int r = confine_drop_bounding(reterr);
+
+        if (r == 0 && !rootless)
+                r = confine_become_nobody(reterr);
+        if (r == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+                r = error_set(reterr, errno, "cannot confine itself: it stays traceable");
+        return r;
 }
 
 int confine_to_reading(int root_fd, Error **reterr) {
         static const cap_value_t keep[] = {CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
+        UsernsLayout layout;
         int r;
 
-        r = confine_process(reterr);
+        r = userns_read_layout(&layout, reterr);
+        if (r == 0)
+                r = confine_process(reterr);
         if (r == 0)
                 r = confine_root(root_fd, reterr);
         if (r == 0)
-                r = confine_identity(reterr);
+                r = confine_identity(layout != USERNS_LAYOUT_HOST, reterr);
         if (r == 0)
                 r = confine_capabilities(keep, ELEMENTSOF(keep), reterr);
         if (r == 0)

@@ -41,6 +41,8 @@ static int directory(int dir_fd, const char *path, mode_t mode) {
         return fd;
 }
 
+#define TEST_USER (&(ImageUser){"agent", geteuid() ?: 1000, geteuid() ?: 1000})
+
 static int setup(void **state) {
         Place *p = calloc(1, sizeof *p);
         _cleanup_close_ int fd = -EBADF, etc = -EBADF, usr = -EBADF;
@@ -102,7 +104,7 @@ static int make(const Place *p, const char *text) {
         _cleanup_error_ Error *err = NULL;
         int fd = -EBADF;
 
-        if (image_materialize(p->state_fd, image, "agent", geteuid() ?: 1000, &fd, &err) < 0)
+        if (image_materialize(p->state_fd, image, TEST_USER, &fd, &err) < 0)
                 fail_msg("%s", err->what);
         return fd;
 }
@@ -206,7 +208,7 @@ static void a_missing_bind_is_refused(void **state) {
         _cleanup_error_ Error *err = NULL;
         int fd = -EBADF;
 
-        assert_int_equal(image_materialize(p->state_fd, image, "agent", 1000, &fd, &err), -ENOENT);
+        assert_int_equal(image_materialize(p->state_fd, image, TEST_USER, &fd, &err), -ENOENT);
         assert_string_equal(
                 err->what,
                 "image 't': cannot show '/no/such' of the host: No such file or directory");
@@ -318,8 +320,7 @@ static void many_may_make_the_same_image_at_once(void **state) {
                         _cleanup_message_ Image *image = define(p, "{name: t, copy: [HOST/etc]}");
                         int fd = -EBADF;
 
-                        _exit(image_materialize(p->state_fd, image, "agent", geteuid() ?: 1000, &fd,
-                                                NULL) < 0 ||
+                        _exit(image_materialize(p->state_fd, image, TEST_USER, &fd, NULL) < 0 ||
                               mode_of(fd, "etc/nsswitch.conf") == 0);
                 }
         for (int i = 0; i < 8; i++) {
@@ -338,7 +339,7 @@ static void too_much_to_copy_is_refused(void **state) {
         fd = openat(p->host_fd, "large", O_WRONLY | O_CLOEXEC);
         assert_int_equal(ftruncate(fd, (off_t)(64 * MIB + 1)), 0);
         fd = fd_close(fd);
-        assert_int_equal(image_materialize(p->state_fd, image, "agent", 1000, &fd, &err), -E2BIG);
+        assert_int_equal(image_materialize(p->state_fd, image, TEST_USER, &fd, &err), -E2BIG);
         assert_non_null(strstr(err->what, "the image's copies exceed 16384 entries or 64MiB"));
         assert_string_equal(err->hint, "show large trees with 'bind' instead of copying them");
 }
@@ -375,7 +376,7 @@ static void each_wrong_definition_is_refused_with_its_field(void **state) {
                 _cleanup_error_ Error *err = NULL;
                 int fd = -EBADF;
 
-                assert_int_equal(image_materialize(p->state_fd, image, "agent", 1000, &fd, &err),
+                assert_int_equal(image_materialize(p->state_fd, image, TEST_USER, &fd, &err),
                                  -EINVAL);
                 assert_non_null(strstr(err->what, wrong[i][1]));
                 assert_string_equal(err->field, wrong[i][2]);

@@ -63,6 +63,48 @@ static void the_owner_and_the_user_change_places(void **state) {
         assert_int_equal(map_id(&m, 0), 65536 + 1000);
 }
 
+static void a_user_namespace_is_known_by_what_it_may_give_away(void **state) {
+        static const struct {
+                const char *uids, *gids, *setgroups;
+                UsernsLayout layout;
+        } cases[] = {
+                {"         0          0 4294967295\n", "0 0 4294967295\n", "allow\n",
+                 USERNS_LAYOUT_HOST},
+                {"0 1000 1\n1 100000 65536\n", "0 1000 1\n1 100000 65536\n", "allow\n",
+                 USERNS_LAYOUT_RANGE},
+                {"0 100000 65537\n", "0 100000 65537\n", "allow\n", USERNS_LAYOUT_RANGE},
+                {"0 100000 65536\n", "0 100000 65536\n", "allow\n", USERNS_LAYOUT_SINGLE},
+                {"0 1000 1\n1 100000 65536\n", "0 1000 1\n", "allow\n", USERNS_LAYOUT_SINGLE},
+                {"0 1000 1\n1 100000 65536\n", "0 1000 1\n1 100000 65536\n", "deny\n",
+                 USERNS_LAYOUT_SINGLE},
+                {"0 1000 1\n", "0 1000 1\n", "deny\n", USERNS_LAYOUT_SINGLE},
+                {"", "", "allow\n", USERNS_LAYOUT_SINGLE},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++)
+                assert_int_equal(userns_layout_of(cases[i].uids, cases[i].gids, cases[i].setgroups),
+                                 cases[i].layout);
+}
+
+static void without_root_the_harness_is_the_user(void **state) {
+        static const uint32_t users[] = {1, 1000, 65535, 65536, 4000000};
+
+        for (size_t i = 0; i < ELEMENTSOF(users); i++) {
+                UsernsMap range = userns_map_workspace(USERNS_LAYOUT_RANGE, 1, users[i]),
+                          single = userns_map_workspace(USERNS_LAYOUT_SINGLE, 0, users[i]),
+                          root = userns_map_workspace(USERNS_LAYOUT_HOST, 65536, users[i]);
+
+                assert_int_equal(map_id(&range, users[i]), 0);
+                assert_int_equal(map_id(&range, 0), 1);
+                assert_int_equal(map_id(&range, 5), 6);
+                assert_int_equal(userns_map_find(&range, 5), 6);
+                assert_int_equal(map_id(&single, users[i]), 0);
+                assert_int_equal(map_id(&single, 0), UINT32_MAX);
+                assert_int_equal(userns_map_find(&single, 5), 0);
+                assert_int_equal(map_id(&root, 1000), 65536 + 1000);
+        }
+}
+
 static void a_user_namespace_has_the_map_that_was_asked_for(void **state) {
         UsernsMap m = userns_map_owner(1879048192u + 65536 * 7, 0, 1000);
         _cleanup_error_ Error *e = NULL;
@@ -143,6 +185,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(any_owner_of_a_directory_becomes_the_harness_user),
                 cmocka_unit_test(the_owner_and_the_user_change_places),
+                cmocka_unit_test(a_user_namespace_is_known_by_what_it_may_give_away),
+                cmocka_unit_test(without_root_the_harness_is_the_user),
                 cmocka_unit_test(a_user_namespace_has_the_map_that_was_asked_for),
                 cmocka_unit_test(a_filter_of_no_whole_instruction_is_refused),
                 cmocka_unit_test(a_counter_is_found_by_its_whole_name),

@@ -119,6 +119,33 @@ static void below_an_opaque_directory_nothing_shows_through(void **state) {
         assert_changes(t, "D d/gone\nA d/new\nD d/sub/gone\n");
 }
 
+/* A user without root makes overlays whose notes are user.overlay.*; from anybody else these are a
+ * file's own attributes, which an agent may set. */
+static void notes_of_a_user_count_in_the_users_own_upper_only(void **state) {
+        Trees *t = *state;
+
+        make_dir(t->lower, "d", 0755);
+        put(t->lower, "d/gone", "x", 0644);
+        put(t->lower, "whiteout", "x", 0644);
+        make_dir(t->upper, "d", 0755);
+        put(t->upper, "whiteout", "", 0644);
+        set_xattr(t->upper, "d", "user.overlay.opaque", "y");
+        set_xattr(t->upper, "whiteout", "user.overlay.whiteout", "y");
+        assert_changes(t, "D d/gone\nD whiteout\n");
+        assert_int_equal(fchown(t->upper, 1879049192, 1879049192), 0);
+        assert_changes(t, "M whiteout\n");
+}
+
+static void a_move_is_believed_where_the_origin_has_no_handle(void **state) {
+        Trees *t = *state;
+
+        put(t->lower, "from", "text", 0644);
+        put(t->upper, "to", "text", 0644);
+        assert_int_equal(changes_origin_is(t->upper, "to", t->lower, "from"), 0);
+        set_xattr(t->upper, "to", "user.overlay.origin", "");
+        assert_int_equal(changes_origin_is(t->upper, "to", t->lower, "from"), 1);
+}
+
 static void another_value_of_the_opaque_attribute_is_not_opaque(void **state) {
         Trees *t = *state;
 
@@ -298,6 +325,8 @@ int main(void) {
                 TREES_TEST(a_merged_directory_is_a_change_only_by_its_permissions),
                 TREES_TEST(below_an_opaque_directory_nothing_shows_through),
                 TREES_TEST(another_value_of_the_opaque_attribute_is_not_opaque),
+                TREES_TEST(notes_of_a_user_count_in_the_users_own_upper_only),
+                TREES_TEST(a_move_is_believed_where_the_origin_has_no_handle),
                 TREES_TEST(another_type_is_deleted_and_added),
                 TREES_TEST(links_are_compared_by_target_and_never_followed),
                 TREES_TEST(special_files_are_passed_on),

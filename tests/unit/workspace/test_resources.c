@@ -1,11 +1,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -152,6 +154,63 @@ static void without_a_free_range_the_run_is_refused(void **state) {
         assert_int_equal(res.base_id, RESOURCES_FIRST_ID + 77 * USERNS_RANGE);
 }
 
+static void without_root_all_runs_have_the_users_ids(void **state) {
+        Fixture *f = *state;
+        ResourcesSpec spec = {
+                .state_fd = f->state_fd,
+                .run_fd = f->run_fd,
+                .run = f->run,
+                .plan = &f->plan,
+                .source_fd = f->source_fd,
+                .cgroup = &(CgroupHost){0},
+                .layout = USERNS_LAYOUT_RANGE,
+        };
+        struct stat st;
+        Resources res;
+
+        assert_int_equal(resources_acquire(&spec, &res, NULL), 0);
+        assert_int_equal(res.base_id, 1);
+        assert_int_equal(res.shim_id, 0);
+        assert_int_equal(count_owners(f), 1);
+        assert_int_equal(fstatat(f->run_fd, "layers/root/upper", &st, 0), 0);
+        assert_int_equal(st.st_uid, 1);
+        assert_int_equal(fstatat(f->run_fd, "layers/source/upper", &st, 0), 0);
+        assert_int_equal(st.st_uid, 0);
+        assert_int_equal(resources_release(f->state_fd, f->run_fd, f->run, NULL), 0);
+        assert_int_equal(count_owners(f), 0);
+}
+
+static void a_run_without_groups_is_over_when_its_first_process_is(void **state) {
+        Fixture *f = *state;
+        _cleanup_error_ Error *e = NULL;
+        pid_t pid = fork();
+        int r = -EBUSY;
+
+        if (pid == 0)
+                for (;;)
+                        pause();
+        assert_int_equal(resources_note_init(f->run_fd, pid, NULL), 0);
+        assert_int_equal(kill(pid, SIGSTOP), 0); /* it dies all the same, but not at once */
+        for (int tries = 0; r == -EBUSY && tries < 1000; tries++) {
+                r = resources_stop(f->state_fd, f->run_fd, f->run, e ? NULL : &e);
+                if (r == -EBUSY)
+                        usleep(1000);
+        }
+        assert_int_equal(r, 0);
+        assert_int_equal(waitpid(pid, NULL, WNOHANG), pid);
+        assert_int_equal(faccessat(f->run_fd, "init", F_OK, 0), -1);
+}
+
+/* A process id that somebody else has by now: the note names when its process had started. */
+static void a_later_process_of_the_same_number_is_left_alone(void **state) {
+        Fixture *f = *state;
+        char text[32];
+        int n = snprintf(text, sizeof text, "%d 1\n", (int)getpid());
+
+        assert_int_equal(file_create_at(f->run_fd, "init", 0600, text, (size_t)n, NULL), 0);
+        assert_int_equal(resources_stop(f->state_fd, f->run_fd, f->run, NULL), 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(what_is_acquired_is_whole_and_is_given_back_whole,
@@ -161,6 +220,13 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(what_fails_half_way_is_taken_back, fixture_setup,
                                                 fixture_teardown),
                 cmocka_unit_test_setup_teardown(without_a_free_range_the_run_is_refused,
+                                                fixture_setup, fixture_teardown),
+                cmocka_unit_test_setup_teardown(without_root_all_runs_have_the_users_ids,
+                                                fixture_setup, fixture_teardown),
+                cmocka_unit_test_setup_teardown(
+                        a_run_without_groups_is_over_when_its_first_process_is, fixture_setup,
+                        fixture_teardown),
+                cmocka_unit_test_setup_teardown(a_later_process_of_the_same_number_is_left_alone,
                                                 fixture_setup, fixture_teardown),
         };
 
