@@ -136,30 +136,24 @@ def test_a_state_directory_that_others_can_write_is_refused(place):
     assert result.status == 125 and "can be written by others than root" in result.err
 
 
-def test_who_is_not_root_is_told_so(place):
+def test_anybody_is_told_how_it_is_used(place):
     def become_nobody():
         os.setresgid(65534, 65534, 65534)
         os.setresuid(65534, 65534, 65534)
 
-    def as_nobody(*arguments):
-        """Through a descriptor: nobody need be able to walk to the build directory."""
-        binary = os.open(CARREL, os.O_RDONLY)
-        try:
-            return subprocess.run(
-                [f"/proc/self/fd/{binary}", *arguments],
-                pass_fds=[binary],
-                preexec_fn=become_nobody,
-                cwd="/",
-                env={"PATH": os.environ["PATH"], "CARREL_EMBEDDED": "1", "CARREL_STATE_DIR": str(place.state)},
-                capture_output=True,
-                text=True,
-            )
-        finally:
-            os.close(binary)
-
-    result = as_nobody("run", "--", "true")
-    assert result.returncode == 125 and result.stderr.startswith("carrel") and "root" in result.stderr
-    assert as_nobody("--help").returncode == 0
+    binary = os.open(CARREL, os.O_RDONLY)  # nobody need be able to walk to the build directory
+    try:
+        help = subprocess.run(
+            [f"/proc/self/fd/{binary}", "--help"],
+            pass_fds=[binary],
+            preexec_fn=become_nobody,
+            cwd="/",
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+        )
+    finally:
+        os.close(binary)
+    assert help.returncode == 0 and b"run" in help.stdout
 
 
 def test_removing_a_run_takes_all_of_it(place):
