@@ -45,7 +45,9 @@ static void outgoing_freep(Outgoing **o) {
 }
 
 static int connection_watch(Connection *c) {
-        return sd_event_source_set_io_events(c->source, EPOLLIN | (c->first ? EPOLLOUT : 0));
+        uint32_t in = c->first && c->limits.in_turn ? 0 : EPOLLIN;
+
+        return sd_event_source_set_io_events(c->source, in | (c->first ? EPOLLOUT : 0));
 }
 
 static void connection_report_closed(Connection *c, const Error *why) {

@@ -29,6 +29,7 @@ typedef struct ConnectionLimits {
         size_t max_frame; /* longest message accepted */
         size_t max_fds;   /* most descriptors accepted with one */
         size_t max_queue; /* bytes waiting to be sent */
+        bool in_turn;     /* nothing is read while something waits to be sent */
 } ConnectionLimits;
 
 /** connection_new() - @fd is consumed, also on failure. */

@@ -1,12 +1,16 @@
 #include "kernel/userns.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/securebits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 
@@ -130,6 +134,39 @@ static pid_t userns_hold(void) {
         return clone(userns_wait, stack + sizeof stack, CLONE_NEWUSER | CLONE_VM | SIGCHLD, NULL);
 }
 
+/* The highest id of a whole range: nothing ever runs as it. Of less than a range: nobody's. */
+static uid_t userns_owner(const UsernsMap *m) {
+        for (size_t i = 0; i < m->n; i++)
+                if (m->extents[i].inside + m->extents[i].count == USERNS_RANGE)
+                        return m->extents[i].outside + m->extents[i].count - 1;
+        return (uid_t)-1;
+}
+
+/*
+ * The same, owned by an id of its own range. What the kernel counts by user (inotify instances,
+ * queued signals, locked memory) it counts for the user inside and for the owner of the namespace:
+ * where that is root, one workspace uses up root's inotify instances, 128 as a rule, and no service
+ * of the host gets another. The capabilities stay: some hosts want them for a user namespace.
+ * Source: ucount.h, inc_ucount(); capabilities(7), SECBIT_NO_SETUID_FIXUP.
+ */
+static pid_t userns_hold_as(uid_t owner) {
+        int bits = prctl(PR_GET_SECUREBITS), e;
+        uid_t euid = geteuid();
+        pid_t pid;
+
+        /* Who may not become another is charged itself, and is not root. */
+        if (owner == (uid_t)-1 || bits < 0 ||
+            prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP) < 0)
+                return userns_hold();
+        (void)syscall(SYS_setresuid, -1, owner, -1); /* the same is true of an id of nobody's */
+        pid = userns_hold();
+        e = errno;
+        if (syscall(SYS_setresuid, -1, euid, -1) < 0 || prctl(PR_SET_SECUREBITS, bits) < 0)
+                abort(); /* half of one user and half of another is nothing to go on with */
+        errno = e;
+        return pid;
+}
+
 /*
  * Anybody inside may write this one, once (user_namespaces(7)): so it is written here. A
  * container's own namespace may have none to give away, and then nobody inside gets one either.
@@ -150,7 +187,7 @@ int userns_open(const UsernsMap *uids, const UsernsMap *gids, Error **reterr) {
         pid_t pid;
         int r;
 
-        pid = userns_hold();
+        pid = userns_hold_as(userns_owner(uids));
         if (pid < 0) {
                 r = error_set(reterr, errno, "cannot create a user namespace");
                 return error_hint(reterr, r,

@@ -4,7 +4,8 @@
  * Requests stand in one table. A guest opens the files that it publishes by itself and sends the
  * descriptor, so the shim resolves no path and reads nothing that the guest could not.
  *
- * Trust: hostile. Frames are small, clients few, each request answered before the next is read.
+ * Trust: hostile. Frames are small, clients few, and each has taken its answer before its next
+ * request is read: one that sends and does not read costs one answer's memory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -180,7 +181,7 @@ static void guest_closed(Connection *c, const Error *why, void *data) {
 static int guest_accept(sd_event_source *source, int fd, uint32_t revents, void *data) {
         static const ConnectionHandlers handlers = {.frame = guest_frame, .closed = guest_closed};
         static const ConnectionLimits limits = {
-                .max_frame = 64 * KIB, .max_fds = 1, .max_queue = 32 * MIB};
+                .max_frame = 64 * KIB, .max_fds = 1, .max_queue = 32 * MIB, .in_turn = true};
         Shim *s = data;
         int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         Guest *g;

@@ -9,9 +9,14 @@
 #define OUTPUT_MAX_SEGMENTS 256
 #define OUTPUT_MAX_GATHERED (1 * MIB) /* bytes that followers may lag behind */
 
+/* A segment takes up to 30 bytes in the journal, for good: whoever changes streams with every byte
+ * would write thirty times what the log's limit allows. */
+#define OUTPUT_MEAN_SEGMENT  64
+#define OUTPUT_FREE_SEGMENTS 1024
+
 struct Output {
         Spool *spool;
-        uint64_t limit, dropped;
+        uint64_t limit, dropped, segments_left;
         OutputEmit emit;
         void *data;
         sd_event_source *timer;
@@ -38,6 +43,7 @@ int output_new(sd_event *event,
         if (!o)
                 return error_set(reterr, ENOMEM, "cannot make the log");
         *o = (Output){.spool = spool, .limit = limit, .emit = emit, .data = data};
+        o->segments_left = OUTPUT_FREE_SEGMENTS + limit / OUTPUT_MEAN_SEGMENT;
         r = sd_event_add_time_relative(event, &o->timer, CLOCK_MONOTONIC, OUTPUT_GATHER_US, 1000,
                                        output_timer, o);
         if (r >= 0)
@@ -89,6 +95,7 @@ static void output_add_segment(Output *o,
         o->segments[o->n_segments].offset = offset;
         o->segments[o->n_segments].length = size;
         o->n_segments++;
+        o->segments_left--;
 }
 
 static void output_report_limit(Output *o) {
@@ -111,7 +118,9 @@ void output_write(Output *o,
                   Carrel__V1__OutputStream stream,
                   const void *bytes,
                   size_t size) {
-        uint64_t room = o->limit > o->spool->log_size ? o->limit - o->spool->log_size : 0;
+        uint64_t room = o->limit > o->spool->log_size && o->segments_left > 0
+                                ? o->limit - o->spool->log_size
+                                : 0;
         size_t keep = (size_t)MIN_OF(room, (uint64_t)size);
 
         if (keep > 0 && fd_write_all(o->spool->log_fd, bytes, keep) == 0) {

@@ -119,29 +119,52 @@ static void finish_close(LiveRun *r) {
 /* ---- patch --------------------------------------------------------------------------------------
  */
 
-static void finish_store_patch(LiveRun *r) {
-        Carrel__V1__ArtifactPublished published = CARREL__V1__ARTIFACT_PUBLISHED__INIT;
-        char name[] = FINISH_PATCH_NAME, origin[] = "supervisor";
-        Event event = CARREL__V1__EVENT__INIT;
+static int finish_store_patch(void *data, char ret_digest[static WORKER_MAX_TEXT], Error **reterr) {
         _cleanup_free_ char *digest = NULL;
-        Error *error = NULL;
+        LiveRun *r = data;
+        struct stat st;
+        int k;
+
+        if (fstat(r->patch_fd, &st) < 0)
+                return error_set(reterr, errno, "cannot look at the patch");
+        if (st.st_size == 0)
+                return 0;
+        k = store_put(r->sv->artifacts_fd, r->patch_fd, 0, (uint64_t)st.st_size, NULL, &digest,
+                      reterr);
+        if (k == 0)
+                snprintf(ret_digest, WORKER_MAX_TEXT, "%s", digest);
+        return k;
+}
+
+static void finish_publish_patch(LiveRun *r, const char *digest) {
+        Carrel__V1__ArtifactPublished published = CARREL__V1__ARTIFACT_PUBLISHED__INIT;
+        char name[] = FINISH_PATCH_NAME, origin[] = "supervisor", text[WORKER_MAX_TEXT];
+        Event event = CARREL__V1__EVENT__INIT;
         struct stat st;
 
-        if (fstat(r->patch_fd, &st) < 0 || st.st_size == 0)
-                return;
-        if (store_put(r->sv->artifacts_fd, r->patch_fd, 0, (uint64_t)st.st_size, NULL, &digest,
-                      &error) < 0) {
-                live_run_degraded(r, error);
-                return;
-        }
+        if (!*digest || fstat(r->patch_fd, &st) < 0)
+                return; /* nothing is different */
+        snprintf(text, sizeof text, "%s", digest);
         published.name = name;
         published.origin = origin;
-        published.digest = digest;
+        published.digest = text;
         published.size_bytes = (uint64_t)st.st_size;
         published.attempt = r->info->attempt;
         event.body_case = CARREL__V1__EVENT__BODY_ARTIFACT_PUBLISHED;
         event.artifact_published = &published;
         live_run_append(r, &event);
+}
+
+static void finish_patch_stored(void *data, const char *digest, const Error *error) {
+        LiveRun *r = data;
+
+        r->worker = worker_free(r->worker);
+        if (error)
+                live_run_degraded(r, error_new_copy(error->code, error->what, error->hint, NULL));
+        else
+                finish_publish_patch(r, digest);
+        protect_judge(r);
+        finish_close(r);
 }
 
 static int finish_patch_ended(sd_event_source *source, const siginfo_t *info, void *data) {
@@ -158,8 +181,14 @@ static int finish_patch_ended(sd_event_source *source, const siginfo_t *info, vo
                              info->si_status);
                 live_run_degraded(r, error);
         }
-        if (whole || (info->si_code == CLD_EXITED && info->si_status == FINISH_PATCH_TRUNCATED))
-                finish_store_patch(r);
+        if (whole || (info->si_code == CLD_EXITED && info->si_status == FINISH_PATCH_TRUNCATED)) {
+                Error *failed = NULL;
+
+                if (worker_start(r->sv->event, finish_store_patch, finish_patch_stored, r,
+                                 &r->worker, &failed) == 0)
+                        return 0;
+                live_run_degraded(r, failed);
+        }
         protect_judge(r);
         finish_close(r);
         return 0;
@@ -316,9 +345,12 @@ static void finish_schedule(LiveRun *r, uint64_t delay_us, sd_event_time_handler
                          r->info->id);
 }
 
-void finish_begin(LiveRun *r) {
-        _cleanup_error_ Error *error = NULL;
+void finish_drained(LiveRun *r) {
+        r->spool.fd = fd_close(r->spool.fd); /* nothing more comes, and this is told once */
+        (void)finish_release(NULL, 0, r);
+}
 
+void finish_begin(LiveRun *r) {
         if (r->finishing)
                 return;
         r->finishing = true;
@@ -327,7 +359,5 @@ void finish_begin(LiveRun *r) {
         /* Its link has ended: it is gone, or has lost the right to live. */
         if (r->shim_pidfd >= 0)
                 (void)syscall(SYS_pidfd_send_signal, r->shim_pidfd, SIGKILL, NULL, 0);
-        if (live_run_read_spool(r, &error) < 0)
-                log_error(LOG_LEVEL_ERROR, error, "run '%s'", r->info->id);
-        (void)finish_release(NULL, 0, r);
+        live_run_read(r);
 }

@@ -323,30 +323,78 @@ static int request_resize(Session *s, Request *q, Frame *frame, Error **reterr) 
         return 0;
 }
 
-static int request_remove(Session *s, Request *q, Frame *frame, Error **reterr) {
-        _cleanup_message_ Run *run = NULL;
-        _cleanup_close_ int run_fd = -EBADF;
-        int r = request_find(s, q->remove->run, &run, reterr);
+/* A record on its way out; the answer comes when it is gone. */
+typedef struct Removal {
+        Supervisor *sv;
+        Run *run;
+        int run_fd, lock_fd; /* other supervisors leave it alone meanwhile */
+        struct PendingAnswer *answer;
+        Worker *worker;
+} Removal;
 
+static Removal *removal_free(Removal *m) {
+        if (!m)
+                return NULL;
+        worker_free(m->worker);
+        session_forget_answer(m->answer);
+        message_free(m->run);
+        fd_close(m->run_fd);
+        fd_close(m->lock_fd);
+        free(m);
+        return NULL;
+}
+
+static void removal_freep(Removal **m) {
+        *m = removal_free(*m);
+}
+
+/* Whoever is still at it, or was killed before it had given all back: it takes the record to do so.
+ */
+static int removal_work(void *data, char text[static WORKER_MAX_TEXT], Error **reterr) {
+        Removal *m = data;
+        int r = 0;
+
+        if (m->run_fd >= 0)
+                r = resources_release(m->sv->state_fd, m->run_fd, m->run->id, reterr);
+        return r < 0 ? r : fd_remove_tree(m->sv->runs_fd, m->run->id, reterr);
+}
+
+static void removal_done(void *data, const char *text, const Error *error) {
+        _cleanup_(removal_freep) Removal *m = data;
+
+        if (error) /* what is left of it is found again, to be removed again */
+                (void)index_put(m->sv->index, m->run, NULL);
+        if (m->answer->session && error)
+                session_fail(m->answer->session, m->answer->request, error);
+        else if (m->answer->session)
+                session_done(m->answer->session, m->answer->request);
+}
+
+static int request_remove(Session *s, Request *q, Frame *frame, Error **reterr) {
+        _cleanup_(removal_freep) Removal *m = calloc(1, sizeof *m);
+        int r;
+
+        if (!m)
+                return error_set(reterr, ENOMEM, "cannot remove run '%s'", q->remove->run);
+        *m = (Removal){.sv = s->sv, .run_fd = -EBADF, .lock_fd = -EBADF};
+        r = request_find(s, q->remove->run, &m->run, reterr);
         if (r < 0)
                 return r;
-        if (!request_is_final(run))
+        if (!request_is_final(m->run))
                 return error_refuse(reterr, EBUSY, "stop it first: carrel stop",
-                                    "run '%s' has not ended", run->id);
-        /* Whoever is still at it, or was killed before it had given all back: it takes the record
-         * to do so. */
-        run_fd = state_open_run(s->sv, run->id, NULL);
-        if (run_fd >= 0)
-                r = resources_release(s->sv->state_fd, run_fd, run->id, reterr);
-        if (r < 0)
-                return r;
+                                    "run '%s' has not ended", m->run->id);
+        m->run_fd = state_open_run(s->sv, m->run->id, NULL);
+        m->lock_fd = m->run_fd < 0 ? -EBADF : state_lock_run(m->run_fd, NULL);
+        m->answer = session_expect_answer(s, q->id);
+        if (!m->answer)
+                return error_set(reterr, ENOMEM, "cannot remove run '%s'", m->run->id);
         /* The row goes first: a record without a row is found again, a row without a record would
          * lie. */
-        r = index_remove(s->sv->index, run->id, reterr);
+        r = index_remove(s->sv->index, m->run->id, reterr);
         if (r == 0)
-                r = fd_remove_tree(s->sv->runs_fd, run->id, reterr);
+                r = worker_start(s->sv->event, removal_work, removal_done, m, &m->worker, reterr);
         if (r == 0)
-                session_done(s, q->id);
+                TAKE_PTR(m); /* removal_done() frees it */
         return r;
 }
 
@@ -448,7 +496,8 @@ static void request_refuse(Session *s, uint64_t id, const char *hint, const char
 }
 
 static bool request_id_waits(const Session *s, uint64_t id) {
-        if (subscription_has(s->subscriptions, id) || audit_waits(s, id))
+        if (subscription_has(s->subscriptions, id) || session_expects_answer(s, id) ||
+            audit_waits(s, id))
                 return true;
         for (const LiveRun *r = s->sv->runs; r; r = r->next)
                 for (const struct PendingFeedback *p = r->pending_feedback; p; p = p->next)

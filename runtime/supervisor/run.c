@@ -12,6 +12,7 @@
 #include "supervisor/supervisor.h"
 
 #define LIVE_INDEX_DELAY_US (100 * USEC_PER_MSEC)
+#define LIVE_EVENTS_A_TURN  64 /* of one run, until the loop looks at the others */
 
 LiveRun *live_run_find(Supervisor *sv, const char *id) {
         for (LiveRun *r = sv->runs; r; r = r->next)
@@ -81,11 +82,14 @@ void live_run_free(LiveRun *r) {
         error_refuse(&error, ESTALE, NULL, "run '%s' has ended", r->info->id);
         live_run_drop_pending(r, NULL, error);
         sd_event_source_disable_unref(r->spool_source);
+        sd_event_source_disable_unref(r->read_source);
         sd_event_source_disable_unref(r->index_timer);
         sd_event_source_disable_unref(r->finish_timer);
         sd_event_source_disable_unref(r->disk_source);
         sd_event_source_disable_unref(r->helper_source);
         sd_event_source_disable_unref(r->patch_timer);
+        worker_free(r->worker);
+        message_free(r->artifact);
         connection_free(r->shim);
         journal_free(r->journal);
         fd_close(r->spool.fd);
@@ -188,20 +192,44 @@ void live_run_degraded(LiveRun *r, Error *error) {
 /* ---- from the spool to the journal --------------------------------------------------------------
  */
 
-static int live_run_take_artifact(LiveRun *r, Carrel__V1__ArtifactPublished *a, Error **reterr) {
+static void live_run_distrust(LiveRun *r, const Error *why);
+
+static int live_run_store(void *data, char text[static WORKER_MAX_TEXT], Error **reterr) {
+        LiveRun *r = data;
+        const Carrel__V1__ArtifactPublished *a = r->artifact->artifact_published;
         _cleanup_close_ int fd =
                 openat(r->run_fd, SPOOL_ARTIFACTS, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-        int k;
 
         if (fd < 0)
                 return error_set(reterr, errno, "cannot open the spool of artifacts");
+        return store_put(r->sv->artifacts_fd, fd, (off_t)a->offset, a->size_bytes, a->digest, NULL,
+                         reterr);
+}
+
+static void live_run_stored(void *data, const char *text, const Error *error) {
+        _cleanup_message_ Event *event = NULL;
+        LiveRun *r = data;
+
+        r->worker = worker_free(r->worker);
+        event = TAKE_PTR(r->artifact);
+        if (error) {
+                live_run_distrust(r, error);
+                return;
+        }
+        event->artifact_published->offset = 0;
+        live_run_append(r, event);
+        live_run_read(r);
+}
+
+/* Its bytes are hashed and reach the disk in a child; what the spool says after it waits. */
+static int live_run_take_artifact(LiveRun *r, Event **event, Error **reterr) {
+        const Carrel__V1__ArtifactPublished *a = (*event)->artifact_published;
+
         if (a->size_bytes > r->plan->limits->artifact_bytes)
                 return error_refuse(reterr, EBADMSG, NULL,
                                     "artifact '%s' is larger than the run's limit", a->name);
-        k = store_put(r->sv->artifacts_fd, fd, (off_t)a->offset, a->size_bytes, a->digest, NULL,
-                      reterr);
-        a->offset = 0;
-        return k;
+        r->artifact = TAKE_PTR(*event);
+        return worker_start(r->sv->event, live_run_store, live_run_stored, r, &r->worker, reterr);
 }
 
 static int live_run_take_finished(LiveRun *r, Carrel__V1__Finished *f, Error **reterr) {
@@ -241,7 +269,9 @@ static int live_run_check_body(const Event *e) {
         }
 }
 
-static int live_run_take_event(LiveRun *r, Event *e, Error **reterr) {
+/* @event is taken where it has to wait. */
+static int live_run_take_event(LiveRun *r, Event **event, Error **reterr) {
+        Event *e = *event;
         int k = live_run_check_body(e);
 
         if (k < 0 ||
@@ -257,41 +287,67 @@ static int live_run_take_event(LiveRun *r, Event *e, Error **reterr) {
                         r, e->finished,
                         reterr); /* the journal's last event comes after the cleaning up */
         if (e->body_case == CARREL__V1__EVENT__BODY_ARTIFACT_PUBLISHED)
-                k = live_run_take_artifact(r, e->artifact_published, reterr);
-        if (k < 0)
-                return k;
+                return live_run_take_artifact(r, event, reterr);
         live_run_append(r, e);
         return 0;
 }
 
-int live_run_read_spool(LiveRun *r, Error **reterr) {
-        for (;;) {
+/* Return: 1 when there may be more; 0 at the end, or while the artifact that was found is stored.
+ */
+static int live_run_read_turn(LiveRun *r, Error **reterr) {
+        for (unsigned n = 0; n < LIVE_EVENTS_A_TURN; n++) {
                 _cleanup_message_ Event *event = NULL;
                 int k;
 
-                if (r->spool.fd < 0)
+                if (r->spool.fd < 0 || r->worker)
                         return 0;
                 k = spool_read(&r->spool, &event, reterr);
                 if (k > 0)
-                        k = live_run_take_event(r, event, reterr);
+                        k = live_run_take_event(r, &event, reterr);
                 else
                         return k;
                 if (k < 0)
                         return k;
         }
+        return 1;
+}
+
+/* It has lost the right to be read, and to live. */
+static void live_run_distrust(LiveRun *r, const Error *why) {
+        log_error(LOG_LEVEL_ERROR, why, "run '%s': its shim is not to be trusted and is ended",
+                  r->info->id);
+        r->spool.fd = fd_close(r->spool.fd);
+        r->shim = connection_free(r->shim);
+        if (r->finishing)
+                live_run_read(r);
+        else
+                finish_begin(r);
+}
+
+static int live_run_read_on(sd_event_source *source, void *data) {
+        live_run_read(data);
+        return 0;
+}
+
+void live_run_read(LiveRun *r) {
+        _cleanup_error_ Error *error = NULL;
+        int k = live_run_read_turn(r, &error);
+
+        r->read_source = sd_event_source_disable_unref(r->read_source);
+        if (k > 0) {
+                k = sd_event_add_defer(r->sv->event, &r->read_source, live_run_read_on, r);
+                if (k < 0)
+                        error_set(&error, -k, "cannot read on");
+        }
+        if (k < 0)
+                live_run_distrust(r, error);
+        else if (r->finishing && !r->read_source && !r->worker)
+                finish_drained(r);
 }
 
 static int
 live_run_spool_woken(sd_event_source *source, const struct inotify_event *event, void *data) {
-        _cleanup_error_ Error *error = NULL;
-        LiveRun *r = data;
-
-        if (live_run_read_spool(r, &error) < 0) {
-                log_error(LOG_LEVEL_ERROR, error,
-                          "run '%s': its shim is not to be trusted and is ended", r->info->id);
-                r->shim = connection_free(r->shim);
-                finish_begin(r);
-        }
+        live_run_read(data);
         return 0;
 }
 
@@ -325,7 +381,8 @@ int live_run_follow(LiveRun *r, int link_fd, Error **reterr) {
                                  live_run_spool_woken, r);
         if (k < 0)
                 return error_set(reterr, -k, "cannot follow the spool");
-        return live_run_read_spool(r, reterr);
+        live_run_read(r);
+        return 0;
 }
 
 void live_run_command(LiveRun *r, ShimCommand *command) {

@@ -16,6 +16,8 @@ static void session_free(Session *s) {
                         break;
                 }
         subscription_free_all(&s->subscriptions);
+        for (; s->answers; s->answers = s->answers->next)
+                s->answers->session = NULL;
         live_run_forget_session(sv, s);
         audit_forget_session(sv, s);
         connection_free(s->connection);
@@ -99,6 +101,35 @@ int session_new(Supervisor *sv, int fd, Error **reterr) {
 void session_free_all(Supervisor *sv) {
         while (sv->sessions)
                 session_free(sv->sessions);
+}
+
+PendingAnswer *session_expect_answer(Session *s, uint64_t request) {
+        PendingAnswer *a = calloc(1, sizeof *a);
+
+        if (!a)
+                return NULL;
+        *a = (PendingAnswer){.next = s->answers, .session = s, .request = request};
+        s->answers = a;
+        return a;
+}
+
+bool session_expects_answer(const Session *s, uint64_t request) {
+        const PendingAnswer *a = s->answers;
+
+        while (a && a->request != request)
+                a = a->next;
+        return a;
+}
+
+void session_forget_answer(PendingAnswer *a) {
+        if (!a)
+                return;
+        for (PendingAnswer **p = a->session ? &a->session->answers : NULL; p && *p; p = &(*p)->next)
+                if (*p == a) {
+                        *p = a->next;
+                        break;
+                }
+        free(a);
 }
 
 Connection *session_connection(Session *s) {

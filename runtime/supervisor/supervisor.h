@@ -27,6 +27,7 @@
 #include "record/index.h"
 #include "record/journal.h"
 #include "shim/spool.h"
+#include "supervisor/worker.h"
 #include "workspace/layers.h"
 
 #define SUPERVISOR_MAX_CLIENT_FRAME (1 * MIB)
@@ -186,7 +187,9 @@ struct LiveRun {
         Connection *shim;
         int shim_pidfd;
         SpoolReader spool;
-        sd_event_source *spool_source, *index_timer, *finish_timer, *disk_source;
+        sd_event_source *spool_source, *read_source, *index_timer, *finish_timer, *disk_source;
+        Worker *worker;      /* stores an artifact */
+        Event *artifact;     /* whose event waits until then */
         Outcome *outcome;    /* as the shim says, until the run is finished */
         char **feedback_ids; /* seen in the journal */
         size_t n_feedback_ids;
@@ -221,8 +224,13 @@ LiveRun *live_run_find(Supervisor *sv, const char *id);
 /** live_run_follow() - begin to read the shim's spool; @link_fd (consumed): connected to the shim.
  */
 int live_run_follow(LiveRun *r, int link_fd, Error **reterr);
-/** live_run_read_spool() - take over into the journal what the spool holds. */
-int live_run_read_spool(LiveRun *r, Error **reterr);
+/**
+ * live_run_read() - take over into the journal what the spool holds, a turn of the loop after the
+ * other
+ *
+ * At the spool's end a run that is finishing goes on with finish_drained().
+ */
+void live_run_read(LiveRun *r);
 /** live_run_apply() - take an event of the journal into the run's description. */
 void live_run_apply(LiveRun *r, const Event *event);
 /** live_run_append() - an event of the supervisor's own. */
@@ -240,6 +248,8 @@ void live_run_free(LiveRun *r);
 
 /** finish_begin() - the shim is gone: clean up, make the patch, write the last event. */
 void finish_begin(LiveRun *r);
+/** finish_drained() - the spool is in the journal. */
+void finish_drained(LiveRun *r);
 
 /* ---- protect.c ---- */
 

@@ -16,8 +16,10 @@ struct Subscription {
         uint64_t id;
         bool follow;
         JournalCursor *cursor;
-        sd_event_source *source;
+        sd_event_source *source, *more_source;
 };
+
+#define SUBSCRIPTION_EVENTS_A_TURN 64 /* of one journal, until the loop looks at the others */
 
 static void subscription_free(Subscription *sub) {
         for (Subscription **p = sub->list; *p; p = &(*p)->next)
@@ -26,6 +28,7 @@ static void subscription_free(Subscription *sub) {
                         break;
                 }
         sd_event_source_disable_unref(sub->source);
+        sd_event_source_disable_unref(sub->more_source);
         journal_cursor_free(sub->cursor);
         free(sub);
 }
@@ -39,8 +42,24 @@ static void subscription_send(Subscription *sub, Event *event) {
         session_send(sub->session, &response, NULL, 0);
 }
 
+static bool subscription_pump(Subscription *sub);
+
+static int subscription_more(sd_event_source *source, void *data) {
+        subscription_pump(data);
+        return 0;
+}
+
+/* Return: whether the loop comes back to it. */
+static bool subscription_rest(Subscription *sub) {
+        sub->more_source = sd_event_source_disable_unref(sub->more_source);
+        return sd_event_add_defer(session_supervisor(sub->session)->event, &sub->more_source,
+                                  subscription_more, sub) >= 0;
+}
+
 /* Return: whether the subscription is over (and freed). */
 static bool subscription_pump(Subscription *sub) {
+        unsigned sent = 0;
+
         while (connection_has_room(session_connection(sub->session))) {
                 _cleanup_message_ Event *event = NULL;
                 _cleanup_error_ Error *error = NULL;
@@ -53,10 +72,10 @@ static bool subscription_pump(Subscription *sub) {
                         session_fail(sub->session, sub->id, error);
                 else if (last || (r == 0 && !sub->follow))
                         session_done(sub->session, sub->id);
-                else if (r > 0)
-                        continue;
-                else
+                else if (r == 0 || (++sent >= SUBSCRIPTION_EVENTS_A_TURN && subscription_rest(sub)))
                         return false;
+                else
+                        continue;
                 subscription_free(sub);
                 return true;
         }

@@ -1,9 +1,11 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/nsfs.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -115,6 +117,21 @@ static void a_user_namespace_has_the_map_that_was_asked_for(void **state) {
         assert_int_equal(access("/proc/self/ns/user", F_OK), 0);
 }
 
+/* Or what the workspace holds of the kernel would be counted as root's. */
+static void a_user_namespace_is_owned_by_an_id_of_its_own_range(void **state) {
+        const uint32_t base = 1879048192u + 65536 * 7;
+        UsernsMap m = userns_map_range(base);
+        _cleanup_error_ Error *e = NULL;
+        _cleanup_close_ int fd = userns_open(&m, &m, &e);
+        uid_t owner = 0;
+
+        if (fd < 0)
+                fail_msg("%s", e->what);
+        assert_int_equal(ioctl(fd, NS_GET_OWNER_UID, &owner), 0);
+        assert_int_equal(owner, base + USERNS_RANGE - 1);
+        assert_int_equal(geteuid(), 0);
+}
+
 static void a_filter_of_no_whole_instruction_is_refused(void **state) {
         _cleanup_error_ Error *e = NULL;
 
@@ -188,6 +205,7 @@ int main(void) {
                 cmocka_unit_test(a_user_namespace_is_known_by_what_it_may_give_away),
                 cmocka_unit_test(without_root_the_harness_is_the_user),
                 cmocka_unit_test(a_user_namespace_has_the_map_that_was_asked_for),
+                cmocka_unit_test(a_user_namespace_is_owned_by_an_id_of_its_own_range),
                 cmocka_unit_test(a_filter_of_no_whole_instruction_is_refused),
                 cmocka_unit_test(a_counter_is_found_by_its_whole_name),
                 cmocka_unit_test(a_group_is_limited_and_leaves_nothing),

@@ -22,12 +22,19 @@ typedef struct Fixture {
         unsigned frames, closed, drained;
         size_t last_fds;
         char *last_why;
-        int verdict; /* what the frame handler returns */
+        int verdict;  /* what the frame handler returns */
+        bool answers; /* with 8 KiB */
 } Fixture;
 
+static Feedback fixture_message(char *text);
+
 static int fixture_frame(Connection *c, Frame *frame, void *data) {
+        static char answer[8 * KIB];
+        Feedback m = fixture_message(memset(answer, 'x', sizeof answer - 1));
         Fixture *f = data;
 
+        if (f->answers)
+                assert_int_equal(connection_send(c, &m.base, NULL, 0), 0);
         f->frames++;
         f->last_fds = frame->n_fds;
         return f->verdict;
@@ -45,10 +52,10 @@ static void fixture_drained(Connection *c, void *data) {
         ((Fixture *)data)->drained++;
 }
 
-static int fixture_setup(void **state) {
+static int fixture_setup_turns(void **state, bool in_turn) {
         static const ConnectionHandlers handlers = {fixture_frame, fixture_closed, fixture_drained};
-        static const ConnectionLimits limits = {
-                .max_frame = 1 * KIB, .max_fds = 1, .max_queue = QUEUE_SIZE};
+        const ConnectionLimits limits = {
+                .max_frame = 1 * KIB, .max_fds = 1, .max_queue = QUEUE_SIZE, .in_turn = in_turn};
         Fixture *f = calloc(1, sizeof *f);
         int ends[2];
 
@@ -59,6 +66,14 @@ static int fixture_setup(void **state) {
                 connection_new(f->event, ends[0], &limits, &handlers, f, &f->connection, NULL), 0);
         *state = f;
         return 0;
+}
+
+static int fixture_setup(void **state) {
+        return fixture_setup_turns(state, false);
+}
+
+static int fixture_setup_in_turn(void **state) {
+        return fixture_setup_turns(state, true);
 }
 
 static int fixture_teardown(void **state) {
@@ -169,6 +184,26 @@ static void a_peer_that_does_not_read_fills_a_queue_of_limited_size(void **state
         free(text);
 }
 
+static void who_takes_no_answer_is_asked_nothing_more(void **state) {
+        Fixture *f = *state;
+        char text[] = "x", block[4096];
+        Feedback m = fixture_message(text);
+        unsigned sent = 0, before;
+
+        f->answers = true;
+        assert_int_equal(fd_set_nonblocking(f->peer, 1), 0);
+        while (frame_send(f->peer, &m.base, NULL, 0, NULL) == 0) {
+                assert_true(++sent < 100000);
+                fixture_run(f);
+        }
+        assert_true(f->frames < sent);
+        assert_int_equal(f->closed, 0); /* it would have been, for a queue that is too long */
+        before = f->frames;
+        while (read(f->peer, block, sizeof block) > 0)
+                fixture_run(f);
+        assert_true(f->frames > before);
+}
+
 /* What a peer said before it went is heard, even where it went without hearing us. */
 static void last_words_are_read_after_a_failed_send(void **state) {
         Fixture *f = *state;
@@ -198,6 +233,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(
                         a_peer_that_does_not_read_fills_a_queue_of_limited_size, fixture_setup,
                         fixture_teardown),
+                cmocka_unit_test_setup_teardown(who_takes_no_answer_is_asked_nothing_more,
+                                                fixture_setup_in_turn, fixture_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

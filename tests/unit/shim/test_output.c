@@ -22,7 +22,7 @@ typedef struct Fixture {
         Spool *spool;
         Output *output;
         unsigned events, limits;
-        OutputSegment segments[1024];
+        OutputSegment segments[4096];
         size_t n;
 } Fixture;
 
@@ -134,6 +134,21 @@ static void a_flood_of_segments_is_told_in_several_events(void **state) {
         assert_int_equal(f->spool->log_size, 100);
 }
 
+/* Each change costs the journal more than the byte costs the log. */
+static void who_changes_streams_with_every_byte_has_a_smaller_log(void **state) {
+        Fixture *f = *state;
+
+        output_free(f->output);
+        assert_int_equal(
+                output_new(f->event, f->spool, 64 * KIB, fixture_emit, f, &f->output, NULL), 0);
+        for (int i = 0; i < 4000; i++)
+                output_write(f->output, 1, i % 2 ? OUT : ERR, "x", 1);
+        output_flush(f->output);
+        assert_int_equal(f->n, 2048);
+        assert_int_equal(f->spool->log_size, 2048);
+        assert_int_equal(f->limits, 1);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(bytes_of_one_stream_become_one_segment,
@@ -146,6 +161,9 @@ int main(void) {
                                                 fixture_setup, fixture_teardown),
                 cmocka_unit_test_setup_teardown(a_flood_of_segments_is_told_in_several_events,
                                                 fixture_setup, fixture_teardown),
+                cmocka_unit_test_setup_teardown(
+                        who_changes_streams_with_every_byte_has_a_smaller_log, fixture_setup,
+                        fixture_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
