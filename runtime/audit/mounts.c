@@ -49,10 +49,10 @@ static void mounts_unescape(char *s) {
 
 /* One line of mountinfo, see proc(5). */
 static int mounts_add(Look *l, const char *line) {
-        AuditMount m = {0}, *more;
+        AuditMount m = {.id = (int)strtol(line, NULL, 10)}, *more;
         const char *tail = strstr(line, " - ");
 
-        if (!tail || sscanf(line, "%d %*d %*s %*s %ms %127s", &m.id, &m.target, m.options) != 3 ||
+        if (!tail || sscanf(line, "%*s %*s %*s %*s %ms %127s", &m.target, m.options) != 2 ||
             sscanf(tail, " - %ms", &m.type) != 1) {
                 free(m.target);
                 return -EBADMSG;

@@ -152,7 +152,9 @@ static int processes_fd_mount(pid_t pid, const char *fd) {
 
         snprintf(file, sizeof file, "fdinfo/%.16s", fd);
         text = proc_read(pid, file, 64 * KIB);
-        return text && proc_field(text, "mnt_id", value, sizeof value) ? atoi(value) : -1;
+        return text && proc_field(text, "mnt_id", value, sizeof value)
+                       ? (int)strtol(value, NULL, 10)
+                       : -1;
 }
 
 /* Whether descriptor @fd is on a file system that is not the workspace's. */
@@ -279,7 +281,8 @@ static void subject_oom_score(Subject *s) {
                 return;
         text[strcspn(text, "\n")] = 0;
         snprintf(planned, sizeof planned, "at least %d", PROCESSES_OOM_SCORE);
-        subject_tell(s, "oom_score_adj", planned, text, atoi(text) >= PROCESSES_OOM_SCORE);
+        subject_tell(s, "oom_score_adj", planned, text,
+                     strtol(text, NULL, 10) >= PROCESSES_OOM_SCORE);
 }
 
 /* ---- one process --------------------------------------------------------------------------------
@@ -484,15 +487,14 @@ static int processes_check_namespaces(Look *l) {
 /* 0..65535 inside are the run's range outside, and nothing else. */
 static int processes_check_map(Look *l, const char *file) {
         _cleanup_free_ char *text = proc_read(l->init, file, 16 * KIB);
-        unsigned inside = 1, outside = 0, count = 0;
-        char planned[48], found[96];
-        int lines = text ? sscanf(text, "%u %u %u", &inside, &outside, &count) : 0;
+        char inside[16] = "", outside[16] = "", count[16] = "", planned[48], found[96];
+        int words = text ? sscanf(text, "%15s %15s %15s", inside, outside, count) : 0;
 
         snprintf(planned, sizeof planned, "0 %u %u", l->spec->resources.base_id, USERNS_RANGE);
-        snprintf(found, sizeof found, "%u %u %u%s", inside, outside, count,
+        snprintf(found, sizeof found, "%s %s %s%s", inside, outside, count,
                  text && strchr(text, '\n') && strchr(text, '\n')[1] ? " and more" : "");
         return look_tell(l, "init", file, planned, found,
-                         lines == 3 && strcmp(planned, found) == 0);
+                         words == 3 && strcmp(planned, found) == 0);
 }
 
 /* The first two lines of net/dev are its heading. */

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "audit/look.h"
@@ -45,16 +46,15 @@ bool proc_link(pid_t pid, const char *file, char *ret_target, size_t size) {
 unsigned long long proc_start_time(pid_t pid) {
         _cleanup_free_ char *text = proc_read(pid, "stat", 4 * KIB);
         const char *p = text ? strrchr(text, ')') : NULL; /* the name may hold anything */
-        unsigned long long start = 0;
-        char state = 'Z';
+        char state = 'Z', start[24];
 
         /* proc(5): the 22nd field; ")" ends the second. */
         if (!p || sscanf(p + 1,
                          " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-                         "%*s %llu",
-                         &state, &start) != 2)
+                         "%*s %23s",
+                         &state, start) != 2)
                 return 0;
-        return state == 'Z' || state == 'X' ? 0 : start;
+        return state == 'Z' || state == 'X' ? 0 : strtoull(start, NULL, 10);
 }
 
 void proc_namespace(pid_t pid, const char *name, char *ret_text, size_t size) {
@@ -75,7 +75,9 @@ int proc_mount_id(pid_t pid, const char *file) {
                 return -1;
         snprintf(path, sizeof path, "fdinfo/%d", fd);
         text = proc_read(getpid(), path, 4 * KIB);
-        return text && proc_field(text, "mnt_id", value, sizeof value) ? atoi(value) : -1;
+        return text && proc_field(text, "mnt_id", value, sizeof value)
+                       ? (int)strtol(value, NULL, 10)
+                       : -1;
 }
 
 void proc_name(pid_t pid, char *ret_name, size_t size) {

@@ -99,8 +99,12 @@ void host_probe(const HostCheck *check, const HostProbe *p, HostResult *ret_resu
                 host_found(ret_result, HOST_MISSING, "the trial did not end, or was killed");
         close(ends[0]);
         if (!p->root && (ret_result->code == EPERM || ret_result->code == EACCES) &&
-            !*ret_result->remedy)
+            !*ret_result->remedy) {
                 snprintf(ret_result->remedy, sizeof ret_result->remedy, "run carrel as root");
+                ret_result->consequence =
+                        "without root a run does without it where it can, and its "
+                        "record says so";
+        }
         if (pid > 0) {
                 (void)kill(-pid, SIGKILL);
                 (void)kill(pid, SIGKILL);
@@ -164,7 +168,10 @@ static HostFinding *host_new_finding(const HostCheck *c, const HostResult *r) {
             message_set_string(&f->name, c->name) < 0 ||
             message_set_string(&f->purpose, c->purpose) < 0 ||
             message_set_string(&f->found, r->found) < 0 ||
-            message_set_string(&f->consequence, bad && c->consequence ? c->consequence : "") < 0 ||
+            message_set_string(&f->consequence, !bad             ? ""
+                                                : r->consequence ? r->consequence
+                                                : c->consequence ? c->consequence
+                                                                 : "") < 0 ||
             message_set_string(&f->remedy, !bad         ? ""
                                            : *r->remedy ? r->remedy
                                            : c->remedy  ? c->remedy

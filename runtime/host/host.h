@@ -23,7 +23,8 @@ typedef struct HostResult {
         Carrel__V1__HostState state;
         int code; /* errno of what is missing; 0: none */
         char found[256];
-        char remedy[256]; /* better than the check's own, where the probe knows the cause */
+        const char *consequence; /* another than the check's own, or NULL */
+        char remedy[256];        /* better than the check's own, where the probe knows the cause */
 } HostResult;
 
 /* What probes need of their surroundings. */

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
@@ -311,7 +312,7 @@ static int prove_descriptors(const Config *config, Verdict *v) {
         if (!dir)
                 return prove_broken(v, "/proc/self/fd cannot be read");
         while (r == 0 && (de = readdir(dir))) {
-                int fd = atoi(de->d_name);
+                int fd = (int)strtol(de->d_name, NULL, 10);
 
                 if (fd > STDERR_FILENO && !(fcntl(fd, F_GETFD) & FD_CLOEXEC))
                         r = prove_broken(v, "descriptor %d would reach the harness", fd);

@@ -1,5 +1,6 @@
 /* Which file of a control group takes which limit. */
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -108,8 +109,7 @@ int cgroup_set_limits(
 /* The kernel throttles whole disks: a partition's is the directory above its own in sysfs. */
 int cgroup_disk_of(int fd, dev_t *ret_disk, Error **reterr) {
         _cleanup_free_ char *text = NULL;
-        unsigned number[2];
-        char path[96];
+        char path[96], *colon;
         struct stat st;
 
         if (fstat(fd, &st) < 0)
@@ -121,9 +121,9 @@ int cgroup_disk_of(int fd, dev_t *ret_disk, Error **reterr) {
                 snprintf(path, sizeof path, "/sys/dev/block/%u:%u/../dev", major(st.st_dev),
                          minor(st.st_dev));
                 if (file_read_at(AT_FDCWD, path, 64, &text, NULL, reterr) < 0 ||
-                    sscanf(text, "%u:%u", &number[0], &number[1]) != 2)
+                    !(colon = strchr(text, ':')))
                         return error_refuse(reterr, ENODEV, NULL, "cannot read '%s'", path);
-                *ret_disk = makedev(number[0], number[1]);
+                *ret_disk = makedev(strtoul(text, NULL, 10), strtoul(colon + 1, NULL, 10));
         }
         if (major(*ret_disk) == 0)
                 return error_refuse(

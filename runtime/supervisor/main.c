@@ -205,7 +205,8 @@ static void main_stop(Supervisor *sv) {
 }
 
 static void main_help(void) {
-        puts("usage: carreld [--state-dir DIR] [--socket PATH] [--profiles DIR] [--images DIR]\n"
+        puts("usage: carreld [--state-dir DIR] [--id-pool F:N] [--socket PATH] [--profiles DIR] "
+             "[--images DIR]\n"
              "       carreld --session FD [--state-dir DIR]\n"
              "\n"
              "The supervisor of carrel: accepts tasks, runs them in isolated workspaces, keeps "
@@ -213,6 +214,8 @@ static void main_help(void) {
              "\n"
              "  --state-dir DIR  where records are kept (default " MAIN_STATE_DIR
              ", or $CARREL_STATE_DIR)\n"
+             "  --id-pool F:N    host ids for workspaces: N of them from F on; kept in the state "
+             "directory\n"
              "  --socket PATH    control socket (default " MAIN_SOCKET ", or $CARREL_SOCKET)\n"
              "  --session FD     serve the one client connected to this descriptor, and end with "
              "its runs\n"
@@ -237,6 +240,7 @@ static int main_parse_fd(const char *text) {
 int main(int argc, char **argv) {
         static const struct option options[] = {
                 {"state-dir", required_argument, NULL, 's'},
+                {"id-pool", required_argument, NULL, 'I'},
                 {"socket", required_argument, NULL, 'S'},
                 {"session", required_argument, NULL, 'f'},
                 {"profiles", required_argument, NULL, 'p'},
@@ -263,6 +267,9 @@ int main(int argc, char **argv) {
                 switch (c) {
                 case 's':
                         sv.paths.state = optarg;
+                        break;
+                case 'I':
+                        sv.paths.id_pool = optarg;
                         break;
                 case 'S':
                         sv.paths.socket = optarg;

@@ -86,7 +86,9 @@ int state_open(Supervisor *sv, Error **reterr) {
                 if (fd < 0)
                         return fd;
         }
-        return index_open(sv->state_fd, &sv->index, reterr);
+        if (sv->paths.id_pool)
+                r = resources_set_pool(sv->state_fd, sv->paths.id_pool, reterr);
+        return r < 0 ? r : index_open(sv->state_fd, &sv->index, reterr);
 }
 
 int state_open_run(const Supervisor *sv, const char *id, Error **reterr) {

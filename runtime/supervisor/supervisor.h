@@ -41,6 +41,7 @@ typedef struct Root Root;
 
 typedef struct SupervisorPaths {
         char *state;             /* state directory */
+        const char *id_pool;     /* host ids for workspaces, "FIRST:COUNT"; NULL: as it is */
         char *socket;            /* control socket; NULL in session mode */
         const char *profiles[3]; /* where policy profiles are: the operator's directory, if any, the
                                     shipped one */

@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "kernel/userns.h"
+#include "workspace/id_pool.h"
 
 #define RESOURCES_INIT_FILE "init"
 
@@ -35,31 +36,38 @@ static int resource_ids_acquire(const ResourcesSpec *spec, Resources *res, Error
         _cleanup_close_ int dir =
                 openat(spec->state_fd, RESOURCES_IDS_DIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
         uint32_t start = 0;
+        IdPool pool;
+        int r;
 
         if (dir < 0)
                 return error_set(reterr, errno, "cannot open the state directory's '%s'",
                                  RESOURCES_IDS_DIR);
         if (spec->layout != USERNS_LAYOUT_HOST)
                 return resource_ids_share(dir, spec, res, reterr);
+        r = id_pool_read(spec->state_fd, &pool, reterr);
+        if (r < 0)
+                return r;
         /* A random start: ranges are not used again at once, and supervisors seldom collide. */
         if (getrandom(&start, sizeof start, 0) < 0)
                 start = 0;
-        for (uint32_t i = 0; i < RESOURCES_SLOTS; i++) {
-                uint32_t slot = 1 + (start % RESOURCES_SLOTS + i) % RESOURCES_SLOTS;
+        for (uint32_t i = 0; i < pool.slots; i++) {
+                uint32_t slot = 1 + (start % pool.slots + i) % pool.slots;
                 char name[16];
 
                 snprintf(name, sizeof name, "%u", slot);
                 if (symlinkat(spec->run, dir, name) == 0) {
-                        res->base_id = RESOURCES_FIRST_ID + slot * USERNS_RANGE;
-                        res->shim_id = RESOURCES_FIRST_ID + slot;
+                        res->base_id = id_pool_base(&pool, slot);
+                        res->shim_id = id_pool_shim(&pool, slot);
                         return 0;
                 }
                 if (errno != EEXIST)
                         return error_set(reterr, errno, "cannot reserve an id range");
         }
-        return error_refuse(reterr, EUSERS,
-                            "wait for a run to end, or remove leftovers with a carreld restart",
-                            "all %u ranges of host ids are in use", RESOURCES_SLOTS);
+        return error_refuse(
+                reterr, EUSERS,
+                "wait for a run to end, give carreld a larger --id-pool, or restart it to "
+                "remove leftovers",
+                "all %u ranges of host ids are in use", pool.slots);
 }
 
 /* Calls @use for each reserved range with its slot's name and the run that has it. */
@@ -134,15 +142,32 @@ static void resource_ids_match(int ids_fd, const char *slot, const char *run, vo
 
 int resources_find(int state_fd, const char *run, Resources *ret_resources, Error **reterr) {
         ResourceSearch search = {.run = run};
+        IdPool pool;
         int r = resource_each_id(state_fd, resource_ids_match, &search, reterr);
 
+        if (r == 0)
+                r = id_pool_read(state_fd, &pool, reterr);
         if (r < 0)
                 return r;
-        if (search.slot == 0 || search.slot > RESOURCES_SLOTS)
+        if (search.slot == 0 || search.slot > pool.slots)
                 return -ENOENT;
-        ret_resources->base_id = RESOURCES_FIRST_ID + search.slot * USERNS_RANGE;
-        ret_resources->shim_id = RESOURCES_FIRST_ID + search.slot;
+        ret_resources->base_id = id_pool_base(&pool, search.slot);
+        ret_resources->shim_id = id_pool_shim(&pool, search.slot);
         return 0;
+}
+
+static void resource_note_use(const char *run, void *data) {
+        *(bool *)data = true;
+}
+
+int resources_set_pool(int state_fd, const char *pool, Error **reterr) {
+        bool in_use = false;
+        IdPool wanted;
+        int r = id_pool_parse(pool, &wanted, reterr);
+
+        if (r == 0)
+                r = resources_find_owners(state_fd, resource_note_use, &in_use, reterr);
+        return r < 0 ? r : id_pool_write(state_fd, &wanted, in_use, reterr);
 }
 
 /* ---- layers -------------------------------------------------------------------------------------

@@ -19,10 +19,6 @@
 #include "workspace/layers.h"
 
 #define RESOURCES_IDS_DIR "ids"
-#define RESOURCES_FIRST_ID                                                                         \
-        1879048192u           /* 0x70000000: above what systemd gives to containers and users */
-#define RESOURCES_SLOTS 4094u /* up to 0x7FFDFFFF; slot 0 of 65,536 ids belongs to the shims */
-
 typedef struct ResourcesSpec {
         int state_fd;
         int run_fd;
@@ -57,6 +53,10 @@ int resources_stop(int state_fd, int run_fd, const char *run, Error **reterr);
  * Removing layers may take a while; nobody needs to wait for it.
  */
 int resources_release(int state_fd, int run_fd, const char *run, Error **reterr);
+
+/** resources_set_pool() - the host ids that workspaces get from now on ("FIRST:COUNT"). Return: 0;
+ * -EINVAL; -EBUSY: another pool is in use. */
+int resources_set_pool(int state_fd, const char *pool, Error **reterr);
 
 /** resources_find() - the host ids that run @run holds. Return: 0; -ENOENT, without an error. */
 int resources_find(int state_fd, const char *run, Resources *ret_resources, Error **reterr);

@@ -125,5 +125,6 @@ def test_without_root_it_says_what_is_lacking_and_leaves_nothing(place):
     place.base.chmod(0o777)
     _, by_name = findings(place, "--state-dir", place.base, expect=1, user=65534)
     assert by_name["limits"]["remedy"] == by_name["id-mapped mounts"]["remedy"] == "run carrel as root"
+    assert by_name["limits"]["consequence"] == "without root a run does without it where it can, and its record says so"
     assert sorted(os.listdir(place.base)) == ["state", "work"]
     assert sorted(os.listdir(place.state)) == []

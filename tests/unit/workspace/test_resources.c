@@ -16,6 +16,8 @@
 #include "kernel/userns.h"
 #include "workspace/resources.h"
 
+#define FIRST_ID 1879048192u
+
 typedef struct Fixture {
         char path[64];
         int state_fd, run_fd, source_fd;
@@ -95,9 +97,8 @@ static void what_is_acquired_is_whole_and_is_given_back_whole(void **state) {
         Resources res;
 
         assert_int_equal(acquire(f, &res, NULL), 0);
-        assert_int_equal((res.base_id - RESOURCES_FIRST_ID) % USERNS_RANGE, 0);
-        assert_true(res.shim_id > RESOURCES_FIRST_ID &&
-                    res.shim_id < RESOURCES_FIRST_ID + USERNS_RANGE);
+        assert_int_equal((res.base_id - FIRST_ID) % USERNS_RANGE, 0);
+        assert_true(res.shim_id > FIRST_ID && res.shim_id < FIRST_ID + USERNS_RANGE);
         assert_int_equal(count_owners(f), 1);
         assert_int_equal(fstatat(f->run_fd, "layers/root/upper", &st, 0), 0);
         assert_int_equal(st.st_uid, res.base_id);
@@ -133,6 +134,50 @@ static void what_fails_half_way_is_taken_back(void **state) {
         assert_int_equal(count_owners(f), 0);
 }
 
+static void the_pool_is_what_the_operator_says(void **state) {
+        Fixture *f = *state;
+        _cleanup_error_ Error *e = NULL;
+        Resources res, found;
+
+        assert_int_equal(resources_set_pool(f->state_fd, "655360:131072", NULL), 0);
+        assert_int_equal(acquire(f, &res, NULL), 0);
+        assert_int_equal(res.base_id, 655360 + 65536); /* the one range there is */
+        assert_int_equal(res.shim_id, 655361);
+        assert_int_equal(resources_find(f->state_fd, f->run, &found, NULL), 0);
+        assert_int_equal(found.base_id, res.base_id);
+        /* Said again it is no change; another is one, and somebody has ids. */
+        assert_int_equal(resources_set_pool(f->state_fd, "655360:131072", NULL), 0);
+        assert_int_equal(resources_set_pool(f->state_fd, "1310720:131072", &e), -EBUSY);
+        assert_non_null(strstr(e->hint, "stop them"));
+        assert_int_equal(resources_release(f->state_fd, f->run_fd, f->run, NULL), 0);
+        assert_int_equal(resources_set_pool(f->state_fd, "1310720:131072", NULL), 0);
+}
+
+static void what_is_no_pool_is_refused(void **state) {
+        static const char *const bad[] = {
+                "",
+                "655360",
+                "655360:",
+                "655361:131072",
+                "655360:131073",
+                "0:131072",
+                "655360:65536",
+                "4294901760:131072",
+                "-65536:131072",
+                "65536:-131072",
+                "99999999999999999999999:131072",
+                "655360:131072x",
+        };
+        Fixture *f = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+                _cleanup_error_ Error *e = NULL;
+
+                assert_int_equal(resources_set_pool(f->state_fd, bad[i], &e), -EINVAL);
+                assert_non_null(e->hint);
+        }
+}
+
 static void without_a_free_range_the_run_is_refused(void **state) {
         Fixture *f = *state;
         _cleanup_close_ int ids =
@@ -140,7 +185,7 @@ static void without_a_free_range_the_run_is_refused(void **state) {
         _cleanup_error_ Error *e = NULL;
         Resources res;
 
-        for (unsigned i = 1; i <= RESOURCES_SLOTS; i++) {
+        for (unsigned i = 1; i <= 4094u; i++) {
                 char name[16];
 
                 snprintf(name, sizeof name, "%u", i);
@@ -151,7 +196,7 @@ static void without_a_free_range_the_run_is_refused(void **state) {
         /* One is given back: that one is found, wherever the search begins. */
         assert_int_equal(unlinkat(ids, "77", 0), 0);
         assert_int_equal(acquire(f, &res, NULL), 0);
-        assert_int_equal(res.base_id, RESOURCES_FIRST_ID + 77 * USERNS_RANGE);
+        assert_int_equal(res.base_id, FIRST_ID + 77 * USERNS_RANGE);
 }
 
 static void without_root_all_runs_have_the_users_ids(void **state) {
@@ -213,6 +258,10 @@ static void a_later_process_of_the_same_number_is_left_alone(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(the_pool_is_what_the_operator_says, fixture_setup,
+                                                fixture_teardown),
+                cmocka_unit_test_setup_teardown(what_is_no_pool_is_refused, fixture_setup,
+                                                fixture_teardown),
                 cmocka_unit_test_setup_teardown(what_is_acquired_is_whole_and_is_given_back_whole,
                                                 fixture_setup, fixture_teardown),
                 cmocka_unit_test_setup_teardown(giving_back_twice_is_giving_back_once,
