@@ -43,7 +43,12 @@ static void bomb_fork(void) {
                 (void)!fork();
 }
 
+static pthread_mutex_t closed = PTHREAD_MUTEX_INITIALIZER;
+
+/* When all are there: busy ones would keep the last from being made. */
 static void *spin(void *data) {
+        pthread_mutex_lock(&closed);
+        pthread_mutex_unlock(&closed);
         for (;;)
                 ;
         return data;
@@ -56,8 +61,10 @@ static void bomb_threads(void) {
 
         pthread_attr_init(&small);
         pthread_attr_setstacksize(&small, 16384);
+        pthread_mutex_lock(&closed);
         while ((errno = pthread_create(&thread, &small, spin, NULL)) == 0)
                 n++;
+        pthread_mutex_unlock(&closed);
         hold("threads", n);
 }
 
