@@ -26,6 +26,8 @@ COMMON = ["-Dbuildtype=debug"]
 BUILDS = {
     "gcc": ("gcc", [*COMMON, "-Dwerror=true"]),
     "clang": ("clang", [*COMMON, "-Dwerror=true", "-Dfuzzers=true"]),
+    # What people install: optimizing further, the compiler sees more, and warns of it.
+    "release": ("gcc", ["-Dbuildtype=release", "-Dwerror=true"]),
     # No werror: with the sanitizers' instrumentation gcc sees uninitialized values that are none.
     "sanitize": ("gcc", [*COMMON, "-Db_sanitize=address,undefined"]),
 }
@@ -245,6 +247,7 @@ def plan(quick):
             ("vm", "build gcc", vm),
             ("build clang", None, lambda: build("clang")),
             ("tidy", "build clang", tidy),
+            ("build release", None, lambda: build("release")),
             ("build sanitize", None, lambda: build("sanitize")),
             ("unit sanitize", "build sanitize", lambda: unit("sanitize")),
             ("format", None, lambda: lint(["clang-format", "--dry-run", "-Werror"], "*.c", "*.h")),

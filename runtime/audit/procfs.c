@@ -8,7 +8,7 @@
 #include "base/fd.h"
 
 static void proc_path(pid_t pid, const char *file, char *ret_path, size_t size) {
-        snprintf(ret_path, size, "/proc/%d/%s", (int)pid, file);
+        snprintf(ret_path, size, "/proc/%d/%.64s", (int)pid, file);
 }
 
 char *proc_read(pid_t pid, const char *file, size_t max) {

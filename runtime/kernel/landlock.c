@@ -73,7 +73,7 @@ static int landlock_restrict(int ruleset_fd, Error **reterr) {
 
 int landlock_forbid_all(Error **reterr) {
         _cleanup_close_ int fd = -EBADF;
-        size_t i;
+        size_t i = 0;
         int r = landlock_find(&i, reterr);
 
         if (r < 0)
@@ -101,7 +101,7 @@ static int landlock_allow(int ruleset_fd, const char *path, uint64_t access, Err
 int landlock_allow_writes(char *const *paths, size_t n, Error **reterr) {
         _cleanup_close_ int fd = -EBADF;
         Ruleset all = {0};
-        size_t i;
+        size_t i = 0;
         int r = landlock_find(&i, reterr);
 
         if (r < 0)

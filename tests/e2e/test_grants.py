@@ -1,5 +1,6 @@
 """Credentials: there for whom they are meant, as long as they are meant to be, and nowhere else."""
 
+import os
 import base64
 import hashlib
 import re
@@ -39,11 +40,26 @@ def submit(scheduler, *arguments, **named):
     return run, scheduler.wait(run.id)
 
 
+def read_data(path):
+    """What a file really holds: a volume is large, and most of it a hole."""
+    data = b""
+    with open(path, "rb", buffering=0) as file:
+        end = 0
+        while end < os.fstat(file.fileno()).st_size:
+            try:
+                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            except OSError:  # nothing after this
+                break
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            data += os.pread(file.fileno(), end - start, start)
+    return data
+
+
 def assert_value_is_nowhere(place):
     place.settle()
     for path in place.state.rglob("*"):
         if path.is_file() and not path.is_symlink():
-            data = path.read_bytes()
+            data = read_data(path)
             for part in PARTS:
                 assert part not in data, path
     assert not any(part in place.base.joinpath("carreld.log").read_bytes() for part in PARTS)
