@@ -1,8 +1,8 @@
 """Credentials: there for whom they are meant, as long as they are meant to be, and nowhere else."""
 
-import os
 import base64
 import hashlib
+import os
 import re
 import time
 
