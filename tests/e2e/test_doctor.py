@@ -14,12 +14,20 @@ WITHOUT = BUILD / "tests" / "without"
 
 
 def doctor(place, *options, without=None, expect=0, user=None):
-    command = [str(CARREL), "doctor", *options]
-    if without:
-        command = [str(WITHOUT), without, "--", *command]
-    done = subprocess.run(
-        command, env=place.environment(), cwd="/", capture_output=True, text=True, timeout=120, user=user
-    )
+    with open(CARREL, "rb") as binary:  # another user need not be able to walk to the build directory
+        command = [f"/proc/self/fd/{binary.fileno()}", "doctor", *options]
+        if without:
+            command = [str(WITHOUT), without, "--", *command]
+        done = subprocess.run(
+            command,
+            env=place.environment(),
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=120,
+            user=user,
+            pass_fds=[binary.fileno()],
+        )
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout
 
