@@ -103,10 +103,13 @@ def test_denied_calls_under_signals_are_refused(place):
         "signals.py",
         CALLS + "import signal\nhits = []\nsignal.signal(signal.SIGALRM, lambda *_: hits.append(1))\n"
         "signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)\n"
-        "got = {call(321, 0, 0, 0) for _ in range(20_000)}\nprint(got <= {'EPERM', 'EINTR'}, len(hits) > 10)",
+        "got = [call(321, 0, 0, 0) for _ in range(20_000)]\n"
+        "print(set(got) <= {'EPERM', 'EINTR'}, len(hits) > 10, got.count('EPERM'))",
     )
-    assert place.run("/usr/bin/python3", "signals.py").out == "True True\n"
-    assert 19_000 <= total(denials(place)) <= 25_000
+    allowed, hit, refused = place.run("/usr/bin/python3", "signals.py").out.split()
+    assert (allowed, hit) == ("True", "True")
+    # each refusal was answered, and counted; what a signal took away may have been counted, too
+    assert int(refused) <= total(denials(place)) <= 25_000
 
 
 def test_threads_and_processes_at_once_are_all_answered(place):
