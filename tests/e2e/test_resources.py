@@ -45,6 +45,17 @@ def test_a_harness_that_eats_the_memory_leaves_its_checks_alone(place):
     assert journal[-1].finished.outcome.state == events.RUN_STATE_SUCCEEDED
 
 
+def test_a_limit_of_io_says_where_it_does_not_hold(place):
+    controllers = Path("/sys/fs/cgroup/cgroup.controllers")  # there on cgroup v2 alone
+    whole = controllers.exists() and "io" in controllers.read_text().split()
+    place.carrel("run", task(place, "true"))
+    told = [degraded.error.what for degraded in bodies(place.journal(), "degraded")]
+    if whole:
+        assert told == []
+    else:
+        assert len(told) == 1 and told[0].startswith("'resources.io' slows reads and direct writes only"), told
+
+
 def test_the_record_says_what_was_used(place):
     busy = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
     eats = 'python3 -c "x = bytearray(40 << 20)"'
