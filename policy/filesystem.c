@@ -285,7 +285,8 @@ static int filesystem_refuse_noexec(const Plan *plan, const char *place, size_t 
                 fprintf(f, "%s%s", k ? ", " : "", plan->mounts[k]->target);
         if (f)
                 fclose(f);
-        error_refuse(reterr, EINVAL, NULL, "'noexec' names '%s', where nothing is mounted", place);
+        error_refuse(reterr, EINVAL, NULL,
+                     "'filesystem.noexec' names '%s', where nothing is mounted", place);
         error_hint(reterr, -EINVAL, "places of this plan: %s", all ?: "?");
         return error_field(reterr, -EINVAL, "filesystem.noexec[%zu]", i);
 }

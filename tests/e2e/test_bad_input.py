@@ -48,7 +48,8 @@ POLICIES = {
     "cyclic extends": ("extends: ./policy.yaml\n", r"policies extend each other in a circle: .*policy\.yaml -> .*policy\.yaml", "drop one of the 'extends'"),
     "mount of nothing": ("filesystem:\n  mounts: [{source: /no/such/tree, target: /data}]\n", r"'/no/such/tree'.*No such file or directory", "create it, or drop it"),
     "mount over proc": ("filesystem:\n  mounts: [{source: /srv, target: /proc/x}]\n", r"policy\.yaml:2:\d+: .*'/proc/x'", None),
-    "unknown network mode": ("network: {mode: full}\n", r"policy\.yaml:1:\d+: 'mode' must be one of none, not 'full'", None),
+    "neither yes nor no": ("nesting: perhaps\n", r"policy\.yaml:1:\d+: 'nesting' must be yes or no, not 'perhaps'", None),
+    "unknown network mode": ("network: {mode: full}\n", r"policy\.yaml:1:\d+: 'mode' must be none, not 'full'", None),
 }
 
 
