@@ -35,6 +35,7 @@ def test_a_check_that_eats_the_memory_is_killed_as_a_whole_and_alone(place):
     hits = bodies(journal, "limit_hit")
     assert [hit.limit for hit in hits] == ["resources.memory"] and hits[0].value == 96 << 20
     assert "memory limit" in bodies(journal, "feedback_received")[0].feedback.text
+    assert "limit resources.memory (96.0 MiB) hit: the kernel killed" in result.out
 
 
 def test_a_harness_that_eats_the_memory_leaves_its_checks_alone(place):
