@@ -1,20 +1,24 @@
 /* The proof before anything runs, held on a host that is no workspace: it must find what does not
  * hold. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 // clang-format off
 #include <cmocka.h>
 // clang-format on
 
 #include "init/init.h"
 #include "kernel/capability.h"
+#include "kernel/landlock.h"
 
 static struct sock_filter allow_all[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
 /* As every policy's filter: neither clone3, nor TIOCSTI, nor AF_ALG. */
@@ -88,6 +92,40 @@ static void a_missing_filter_is_found(void **state) {
         assert_non_null(strstr(e->what, "it cannot be confined (filter: Invalid argument)"));
 }
 
+/* Whether a process that is confined as a harness is may write to /tmp, where everybody may. */
+static bool writes_to_tmp(char **landlock_writable, size_t n) {
+        Carrel__V1__InitConfigure config = CARREL__V1__INIT_CONFIGURE__INIT;
+        Init in = {.config = &config, .root_fd = -EBADF};
+        const char *step;
+        int status;
+        pid_t pid = fork();
+
+        config.uid = config.gid = 1000;
+        config.seccomp = (ProtobufCBinaryData){.len = sizeof allow_all, .data = (void *)allow_all};
+        config.landlock_writable = landlock_writable;
+        config.n_landlock_writable = n;
+        if (pid == 0) {
+                if (init_confine_probe(&in, &step) < 0)
+                        _exit(2);
+                _exit(open("/tmp", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600) < 0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) < 2);
+        return WEXITSTATUS(status) == 0;
+}
+
+static void a_harness_writes_only_where_its_landlock_wall_has_a_door(void **state) {
+        char dev[] = "/dev", tmp[] = "/tmp", *places[] = {dev, tmp};
+
+        if (landlock_version() == 0) {
+                fprintf(stderr, "skipped: this kernel has no Landlock\n");
+                skip();
+        }
+        assert_true(writes_to_tmp(NULL, 0));
+        assert_true(writes_to_tmp(places, 2));
+        assert_false(writes_to_tmp(places, 1));
+}
+
 static void a_prover_that_is_killed_has_proven_nothing(void **state) {
         _cleanup_error_ Error *e = NULL;
 
@@ -101,6 +139,7 @@ int main(void) {
                 cmocka_unit_test(a_filter_with_a_hole_is_found),
                 cmocka_unit_test(a_lost_mount_flag_is_found),
                 cmocka_unit_test(a_missing_filter_is_found),
+                cmocka_unit_test(a_harness_writes_only_where_its_landlock_wall_has_a_door),
                 cmocka_unit_test(a_prover_that_is_killed_has_proven_nothing),
         };
 
