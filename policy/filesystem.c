@@ -75,12 +75,29 @@ int filesystem_check_target(const char *target, bool is_source, Error **reterr) 
         return 0;
 }
 
+/* The host's own, which shows its processes, devices and settings past all masks. By name: whoever
+ * writes a policy may show any directory, but not these by mistake. */
+static const struct {
+        const char *path, *instead;
+} filesystem_kernel_trees[] = {
+        {"/proc", "drop it: each workspace has a /proc of its own"},
+        {"/sys", "write 'filesystem.sys: yes' for a /sys of the workspace's own"},
+        {"/dev", "drop it: each workspace has a /dev of its own"},
+};
+
 static int filesystem_check_source(const char *source, Error **reterr) {
-        if (path_is_clean(source))
-                return 0;
-        return error_refuse(reterr, EINVAL,
-                            "write it from '/', without '.', '..' or a '/' at the end",
-                            "mount source '%s' is not an absolute host path", source);
+        if (!path_is_clean(source))
+                return error_refuse(reterr, EINVAL,
+                                    "write it from '/', without '.', '..' or a '/' at the end",
+                                    "mount source '%s' is not an absolute host path", source);
+        for (size_t i = 0; i < ELEMENTSOF(filesystem_kernel_trees); i++)
+                if (path_contains(filesystem_kernel_trees[i].path, source))
+                        return error_refuse(
+                                reterr, EINVAL, filesystem_kernel_trees[i].instead,
+                                "mount source '%s' is of the host's kernel, not a file system of "
+                                "files",
+                                source);
+        return 0;
 }
 
 static int filesystem_check_rule(const Filesystem *f, size_t i, Error **reterr) {
@@ -285,7 +302,8 @@ static int filesystem_refuse_noexec(const Plan *plan, const char *place, size_t 
                 fprintf(f, "%s%s", k ? ", " : "", plan->mounts[k]->target);
         if (f)
                 fclose(f);
-        error_refuse(reterr, EINVAL, NULL, "'noexec' names '%s', where nothing is mounted", place);
+        error_refuse(reterr, EINVAL, NULL,
+                     "'filesystem.noexec' names '%s', where nothing is mounted", place);
         error_hint(reterr, -EINVAL, "places of this plan: %s", all ?: "?");
         return error_field(reterr, -EINVAL, "filesystem.noexec[%zu]", i);
 }

@@ -152,6 +152,7 @@ static const struct {
         const char *call, *rule;
 } explain_conditions[] = {
         {"clone", "a process cannot be given namespaces of its own"},
+        {"unshare", "a process cannot be given namespaces of its own"},
         {"personality", "only what uname(2) says may be changed"},
         {"socket", "sockets are AF_UNIX, AF_INET and AF_INET6 (TCP, UDP, ICMP), and NETLINK_ROUTE"},
         {"socketpair", "pairs of sockets are AF_UNIX"},

@@ -445,6 +445,7 @@ const size_t n_syscall_groups = ELEMENTSOF(syscall_groups);
 
 const SyscallCondition syscall_conditions[] = {
         {"clone", ONE(0, CLONE_NAMESPACES, 0), .nesting = true},
+        {"unshare", ONE(0, CLONE_NAMESPACES | CLONE_NEWTIME, 0), .nesting = true},
         /* What uname(2) says. Other bits weaken a program: ADDR_NO_RANDOMIZE, READ_IMPLIES_EXEC. */
         {"personality", ONE(0, LOW32, PER_LINUX)},
         {"personality", ONE(0, LOW32, PER_LINUX32)},

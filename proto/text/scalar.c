@@ -70,7 +70,7 @@ static int scalar_parse_unit(const Field *f,
 }
 
 static void scalar_list_enum(const ProtobufCEnumDescriptor *d, char *to, size_t room) {
-        size_t used = (size_t)snprintf(to, room, "one of ");
+        size_t used = 0;
         const char *comma = "";
 
         for (unsigned i = 0; i < d->n_values && used < room; i++) {
@@ -78,7 +78,7 @@ static void scalar_list_enum(const ProtobufCEnumDescriptor *d, char *to, size_t 
                         continue;
                 used += (size_t)snprintf(to + used, room - used, "%s%s", comma,
                                          text_enum(d, d->values[i].value));
-                comma = ", ";
+                comma = i + 2 < d->n_values ? ", " : " or ";
         }
 }
 

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include "audit/audit.h"
+#include "kernel/mountinfo.h"
 
 #define AUDIT_MAX_GROUPS 8
 
@@ -18,9 +19,7 @@ typedef struct AuditGroup {
 } AuditGroup;
 
 typedef struct AuditMount {
-        int id;
-        char *target, *type;
-        char options[128]; /* of the mount: "ro,nosuid,nodev" */
+        MountInfo info;
         bool planned;
 } AuditMount;
 
@@ -39,6 +38,7 @@ typedef struct Look {
         size_t n_groups;
         pid_t init, shim;
         unsigned long long init_born;
+        char *mounts_text; /* what they point into */
         AuditMount *mounts;
         size_t n_mounts;
         AuditTally tallies[48];

@@ -7,6 +7,7 @@
 
 #include "audit/look.h"
 #include "base/fd.h"
+#include "kernel/mountinfo.h"
 #include "workspace/workspace.h"
 
 /* What carrel adds to each plan's mounts, and what each kind of mount is. */
@@ -33,67 +34,43 @@ static const struct {
 /* ---- reading ------------------------------------------------------------------------------------
  */
 
-/* Octal escapes of mountinfo, in place. */
-static void mounts_unescape(char *s) {
-        char *to = s;
+static int mounts_add(Look *l, const MountInfo *m) {
+        AuditMount *more = reallocarray(l->mounts, l->n_mounts + 1, sizeof *more);
 
-        for (; *s; s++)
-                if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] && s[3]) {
-                        *to++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
-                        s += 3;
-                } else {
-                        *to++ = *s;
-                }
-        *to = 0;
-}
-
-/* One line of mountinfo, see proc(5). */
-static int mounts_add(Look *l, const char *line) {
-        AuditMount m = {.id = (int)strtol(line, NULL, 10)}, *more;
-        const char *tail = strstr(line, " - ");
-
-        if (!tail || sscanf(line, "%*s %*s %*s %*s %ms %127s", &m.target, m.options) != 2 ||
-            sscanf(tail, " - %ms", &m.type) != 1) {
-                free(m.target);
-                return -EBADMSG;
-        }
-        mounts_unescape(m.target);
-        more = reallocarray(l->mounts, l->n_mounts + 1, sizeof *more);
-        if (!more || l->n_mounts >= AUDIT_MAX_MOUNTS) {
-                l->mounts = more ?: l->mounts;
-                free(m.target);
-                free(m.type);
-                return more ? -E2BIG : -ENOMEM;
-        }
+        if (!more)
+                return -ENOMEM;
         l->mounts = more;
-        l->mounts[l->n_mounts++] = m;
+        if (l->n_mounts >= AUDIT_MAX_MOUNTS)
+                return -E2BIG;
+        l->mounts[l->n_mounts++] = (AuditMount){.info = *m};
         return 0;
 }
 
 static int mounts_read(Look *l) {
-        _cleanup_free_ char *text = proc_read(l->init, "mountinfo", 4 * MIB);
-        char *save = NULL;
-        int r = text ? 0 : -ESRCH;
+        char *rest = l->mounts_text = proc_read(l->init, "mountinfo", 4 * MIB);
+        MountInfo m;
+        int r;
 
-        for (char *line = text ? strtok_r(text, "\n", &save) : NULL; r == 0 && line;
-             line = strtok_r(NULL, "\n", &save))
-                r = mounts_add(l, line);
+        if (!rest)
+                return -ESRCH;
+        while ((r = mountinfo_next(&rest, &m)) > 0) {
+                r = mounts_add(l, &m);
+                if (r < 0)
+                        return r;
+        }
         return r;
 }
 
 bool mounts_have(const Look *l, int id) {
         for (size_t i = 0; i < l->n_mounts; i++)
-                if (l->mounts[i].id == id)
+                if (l->mounts[i].info.id == id)
                         return true;
         return false;
 }
 
 void mounts_done(Look *l) {
-        for (size_t i = 0; i < l->n_mounts; i++) {
-                free(l->mounts[i].target);
-                free(l->mounts[i].type);
-        }
         free(l->mounts);
+        free(l->mounts_text);
 }
 
 /* ---- comparing ----------------------------------------------------------------------------------
@@ -118,32 +95,23 @@ static AuditMount *mounts_find(Look *l, const char *target) {
         int id;
 
         for (size_t i = 0; i < l->n_mounts; i++)
-                if (!l->mounts[i].planned && strcmp(l->mounts[i].target, target) == 0)
+                if (!l->mounts[i].planned && strcmp(l->mounts[i].info.target, target) == 0)
                         return &l->mounts[i];
         id = mounts_id_at(l, target, &there);
         for (size_t i = 0; i < l->n_mounts; i++)
-                if (!l->mounts[i].planned && l->mounts[i].id == id && strcmp(target, "/") != 0 &&
-                    strcmp(l->mounts[i].target, "/") != 0)
+                if (!l->mounts[i].planned && l->mounts[i].info.id == id &&
+                    strcmp(target, "/") != 0 && strcmp(l->mounts[i].info.target, "/") != 0)
                         return &l->mounts[i];
         return NULL;
-}
-
-static bool mounts_option(const char *options, const char *name) {
-        size_t n = strlen(name);
-
-        for (const char *p = options; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL)
-                if (strncmp(p, name, n) == 0 && (p[n] == 0 || p[n] == ','))
-                        return true;
-        return false;
 }
 
 /* "overlay rw,nosuid,nodev": what a plan speaks of, in one order. */
 static void mounts_describe(char *text, size_t size, const char *type, const char *options) {
         snprintf(text, size, "%s%s%s%s%s%s", type, *type ? " " : "",
-                 mounts_option(options, "ro") ? "ro" : "rw",
-                 mounts_option(options, "nosuid") ? ",nosuid" : "",
-                 mounts_option(options, "nodev") ? ",nodev" : "",
-                 mounts_option(options, "noexec") ? ",noexec" : "");
+                 mountinfo_has(options, "ro") ? "ro" : "rw",
+                 mountinfo_has(options, "nosuid") ? ",nosuid" : "",
+                 mountinfo_has(options, "nodev") ? ",nodev" : "",
+                 mountinfo_has(options, "noexec") ? ",noexec" : "");
 }
 
 static int mounts_check_one(Look *l, const MountWant *w) {
@@ -158,7 +126,7 @@ static int mounts_check_one(Look *l, const MountWant *w) {
                 return w->optional ? 0
                                    : look_tell(l, subject, "mount", planned, "not mounted", false);
         m->planned = true;
-        mounts_describe(found, sizeof found, *w->type ? m->type : "", m->options);
+        mounts_describe(found, sizeof found, *w->type ? m->info.type : "", m->info.options);
         return look_tell(l, subject, "mount", planned, found, strcmp(planned, found) == 0);
 }
 
@@ -196,7 +164,7 @@ static int mounts_check_mask(Look *l, const Carrel__V1__PlanMask *mask) {
         bool there, read_only;
 
         for (size_t i = 0; i < l->n_mounts && !m; i++)
-                if (!l->mounts[i].planned && strcmp(l->mounts[i].target, mask->path) == 0)
+                if (!l->mounts[i].planned && strcmp(l->mounts[i].info.target, mask->path) == 0)
                         m = &l->mounts[i];
         snprintf(subject, sizeof subject, "mask %s", mask->path);
         if (!m) {
@@ -204,7 +172,7 @@ static int mounts_check_mask(Look *l, const Carrel__V1__PlanMask *mask) {
                 return there ? look_tell(l, subject, "mask", "masked", "open", false) : 0;
         }
         m->planned = true;
-        read_only = mounts_option(m->options, "ro");
+        read_only = mountinfo_has(m->info.options, "ro");
         return look_tell(l, subject, "mask", "masked, read-only",
                          read_only ? "masked, read-only" : "writable", read_only);
 }
@@ -246,8 +214,9 @@ static int mounts_check_others(Look *l) {
                 if (l->mounts[i].planned)
                         continue;
                 others++;
-                snprintf(subject, sizeof subject, "mount %s", l->mounts[i].target);
-                mounts_describe(found, sizeof found, l->mounts[i].type, l->mounts[i].options);
+                snprintf(subject, sizeof subject, "mount %s", l->mounts[i].info.target);
+                mounts_describe(found, sizeof found, l->mounts[i].info.type,
+                                l->mounts[i].info.options);
                 r = look_tell(l, subject, "mount", "not mounted", found, false);
         }
         return r < 0 || others ? r

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/filter.h>
-#include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include "base/fd.h"
 #include "host/host.h"
 #include "kernel/capability.h"
+#include "kernel/landlock.h"
 #include "kernel/seccomp.h"
 
 #define HOST_OK       CARREL__V1__HOST_STATE__HOST_STATE_OK
@@ -80,18 +80,15 @@ void host_probe_capabilities(const HostProbe *p, HostResult *r) {
 }
 
 void host_probe_landlock(const HostProbe *p, HostResult *r) {
-        const struct landlock_ruleset_attr rules = {.handled_access_fs =
-                                                            LANDLOCK_ACCESS_FS_WRITE_FILE};
-        long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-        long fd = abi < 0 ? -1 : syscall(SYS_landlock_create_ruleset, &rules, sizeof rules, 0);
+        Error *e = NULL;
 
         (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        if (fd < 0 || syscall(SYS_landlock_restrict_self, fd, 0) < 0)
-                host_lacks(r, errno, "landlock");
+        if (landlock_forbid_all(&e) < 0)
+                host_lacks_error(r, e);
         else if (open("/dev/null", O_WRONLY | O_CLOEXEC) >= 0)
                 host_found(r, HOST_MISSING, "a rule set does not restrict");
         else
-                host_found(r, HOST_OK, "ABI %ld, a denied write was denied", abi);
+                host_found(r, HOST_OK, "ABI %d, a denied write was denied", landlock_version());
 }
 
 static int host_load_bpf(enum bpf_prog_type type, enum bpf_attach_type attach) {

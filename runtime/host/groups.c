@@ -149,9 +149,11 @@ static void host_use_io(const HostProbe *p, const HostGroup *g, HostResult *r) {
 
         if (host_group_has(p, g, "io.max", "blkio.throttle.read_bps_device"))
                 host_found(r, HOST_OK, "a group has it");
-        else if (access(v1, F_OK) == 0)
-                host_found(r, HOST_OK, "in a v1 hierarchy");
-        else
+        else if (access(v1, F_OK) == 0) {
+                host_found(r, HOST_DEGRADED, "in a v1 hierarchy");
+                r->consequence = "what the page cache writes back later is not slowed";
+                snprintf(r->remedy, sizeof r->remedy, HOST_V2_ALONE);
+        } else
                 host_found(r, HOST_MISSING, "a group has no 'io.max'");
 }
 

@@ -16,7 +16,9 @@
 #include "proto/messages.h"
 
 #define HOST_PROBE_TIMEOUT_MS 10000
-#define HOST_WRITABLE         "choose one that you can write: --state-dir, CARREL_STATE_DIR"
+#define HOST_V2_ALONE                                                                              \
+        "use cgroup v2 alone: boot with systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all"
+#define HOST_WRITABLE "choose one that you can write: --state-dir, CARREL_STATE_DIR"
 
 /* What a probe's child says; of fixed size, so that it fits a pipe. */
 typedef struct HostResult {

@@ -63,6 +63,10 @@ static bool cgroup_wants(const CgroupHost *h, size_t i, const CgroupLimits *limi
         return i == 0 || (h->hierarchies[i].controllers & wanted);
 }
 
+bool cgroup_slows_writeback(const CgroupHost *h) {
+        return h->n > 0 && h->hierarchies[0].controllers & CGROUP_IO;
+}
+
 static int cgroup_check_io(const CgroupHost *h, const CgroupLimits *limits, Error **reterr) {
         if (!limits->io_bytes)
                 return 0;

@@ -132,6 +132,11 @@ void cgroup_leaf_done(CgroupLeaf *l);
  */
 int cgroup_disk_of(int fd, dev_t *ret_disk, Error **reterr);
 
+/** cgroup_slows_writeback() - whether a limit of io also holds for what the page cache writes back
+ * later. Source: Documentation/admin-guide/cgroup-v2.rst, "Writeback"; v1 charges that to the host.
+ */
+bool cgroup_slows_writeback(const CgroupHost *h);
+
 /** cgroup_kill() - SIGKILL every process of a run's group, by its "cgroups" file. No group:
  * success. */
 int cgroup_kill(int run_fd, Error **reterr);

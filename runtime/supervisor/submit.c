@@ -409,7 +409,7 @@ static int submit_spawn(Submission *sub, LiveRun *run, const Resources *res, Err
 
 static int submit_start(Submission *sub, LiveRun *run, Error **reterr) {
         Supervisor *sv = sub->session->sv;
-        _cleanup_error_ Error *degraded = NULL;
+        _cleanup_(error_list_done) ErrorList degraded = {0};
         ResourcesSpec spec = {
                 .state_fd = sv->state_fd,
                 .run_fd = run->run_fd,
@@ -425,8 +425,8 @@ static int submit_start(Submission *sub, LiveRun *run, Error **reterr) {
 
         if (r == 0)
                 run->layers = res.layers;
-        if (degraded)
-                live_run_degraded(run, TAKE_PTR(degraded));
+        for (size_t i = 0; i < degraded.n; i++)
+                live_run_degraded(run, TAKE_PTR(degraded.items[i]));
         if (r == 0)
                 r = submit_spawn(sub, run, &res, reterr);
         if (r == 0)

@@ -186,7 +186,9 @@ static int resource_layers_acquire(const ResourcesSpec *spec, Resources *res, Er
                 .root_uid = res->base_id,
                 .source = spec->source_fd >= 0,
         };
+        _cleanup_error_ Error *degraded = NULL;
         struct stat st;
+        int r;
 
         if (layers.source) {
                 if (fstat(spec->source_fd, &st) < 0)
@@ -195,7 +197,9 @@ static int resource_layers_acquire(const ResourcesSpec *spec, Resources *res, Er
                 /* The harness must be able to enter what it works on, whoever else may not. */
                 layers.source_mode = (st.st_mode & 0777) | 0700;
         }
-        return layers_acquire(&layers, &res->layers, spec->degraded, reterr);
+        r = layers_acquire(&layers, &res->layers, &degraded, reterr);
+        error_list_add(spec->degraded, &degraded);
+        return r;
 }
 
 static int resource_layers_release(int state_fd, int run_fd, const char *run, Error **reterr) {
@@ -204,6 +208,22 @@ static int resource_layers_release(int state_fd, int run_fd, const char *run, Er
 
 /* ---- control groups -----------------------------------------------------------------------------
  */
+
+/* Where to, and whether all of it is slowed. */
+static int resource_limit_io(const ResourcesSpec *spec, CgroupLimits *limits, Error **reterr) {
+        _cleanup_error_ Error *degraded = NULL;
+
+        if (limits->io_bytes == 0)
+                return 0;
+        if (!cgroup_slows_writeback(spec->cgroup))
+                error_refuse(&degraded, ENOTSUP,
+                             "use cgroup v2 alone: boot with systemd.unified_cgroup_hierarchy=1 "
+                             "cgroup_no_v1=all",
+                             "'resources.io' slows reads and direct writes only: what the page "
+                             "cache writes back is charged to nobody in a v1 hierarchy");
+        error_list_add(spec->degraded, &degraded);
+        return cgroup_disk_of(spec->run_fd, &limits->disk, reterr);
+}
 
 static int resource_cgroups_acquire(const ResourcesSpec *spec, Resources *res, Error **reterr) {
         const Carrel__V1__PlanCgroup *want = spec->plan->cgroup;
@@ -219,11 +239,9 @@ static int resource_cgroups_acquire(const ResourcesSpec *spec, Resources *res, E
                         .cpu_weight = want->cpu_weight,
                         .io_bytes = want->io_bytes,
                 };
-        if (limits.io_bytes) {
-                r = cgroup_disk_of(spec->run_fd, &limits.disk, reterr);
-                if (r < 0)
-                        return r;
-        }
+        r = resource_limit_io(spec, &limits, reterr);
+        if (r < 0)
+                return r;
         return cgroup_create(spec->cgroup, spec->run_fd, spec->run, &limits, reterr);
 }
 

@@ -26,7 +26,7 @@ typedef struct ResourcesSpec {
         const Plan *plan;
         int source_fd; /* O_PATH of the task's directory, or -EBADF */
         const CgroupHost *cgroup;
-        Error **degraded; /* what the host could not give, and the run does without; may be NULL */
+        ErrorList *degraded; /* what the host could not give, and the run does without; or NULL */
         UsernsLayout layout; /* of carrel's own user namespace */
 } ResourcesSpec;
 

@@ -47,8 +47,11 @@ POLICIES = {
     "unknown group": ("syscalls:\n  allow: ['@flies']\n", r"policy\.yaml:2:\d+: .*'@flies'", "@files"),
     "cyclic extends": ("extends: ./policy.yaml\n", r"policies extend each other in a circle: .*policy\.yaml -> .*policy\.yaml", "drop one of the 'extends'"),
     "mount of nothing": ("filesystem:\n  mounts: [{source: /no/such/tree, target: /data}]\n", r"'/no/such/tree'.*No such file or directory", "create it, or drop it"),
+    "mount of the host's proc": ("filesystem:\n  mounts: [{source: /proc, target: /p}]\n", r"policy\.yaml:2:\d+: mount source '/proc' is of the host's kernel", "a /proc of its own"),
+    "mount of the host's sys": ("filesystem:\n  mounts: [{source: /sys/fs/cgroup, target: /c}]\n", r"policy\.yaml:2:\d+: mount source '/sys/fs/cgroup' is of", "'filesystem.sys: yes'"),
     "mount over proc": ("filesystem:\n  mounts: [{source: /srv, target: /proc/x}]\n", r"policy\.yaml:2:\d+: .*'/proc/x'", None),
-    "unknown network mode": ("network: {mode: full}\n", r"policy\.yaml:1:\d+: 'mode' must be one of none, not 'full'", None),
+    "neither yes nor no": ("nesting: perhaps\n", r"policy\.yaml:1:\d+: 'nesting' must be yes or no, not 'perhaps'", None),
+    "unknown network mode": ("network: {mode: full}\n", r"policy\.yaml:1:\d+: 'mode' must be none, not 'full'", None),
 }
 
 

@@ -33,7 +33,7 @@ DENIED = {  # expression: (call, arguments, part of the rule, part of the hint)
     "family(2, 10, 6)": ("socket", "AF_INET, SOCK_PACKET, protocol 6", "TCP, UDP", "no policy"),
     "family(2, 5, 0)": ("socket", "AF_INET, SOCK_SEQPACKET", "TCP, UDP", "no policy"),
     "family(2, 1, 132)": ("socket", "AF_INET, protocol 132", "TCP, UDP", "no policy"),
-    "call(272, 0x10020000)": ("unshare", "CLONE_NEWUSER|CLONE_NEWNS", "'@namespaces'", NESTING),
+    "call(272, 0x10020000)": ("unshare", "CLONE_NEWUSER|CLONE_NEWNS", "namespaces of its own", NESTING),
     "call(56, 0x10000011, 0, 0, 0, 0)": ("clone", "CLONE_NEWUSER", "namespaces of its own", NESTING),
     "call(165, 0, 0, 0, 0, 0)": ("mount", "", "'@mount'", NESTING),
     "call(16, 0, 0x5412, 0)": ("ioctl", "TIOCSTI", "types into a terminal", "no policy"),

@@ -189,7 +189,7 @@ def test_apply_takes_the_rest_and_more_on_request(place, run, code):
     assert (check.status, check.out) == (result.status, result.out) == (1, "M main.c\n")
     for words in ("protected: .github/workflows/ci.yml\n", "protected: sub/.vscode/tasks.json\n", "protected changes left out: nobody approved them\n", "  hint: "):
         assert words in check.err and words in result.err
-    assert "1 changes could be applied" in check.err and "1 changes applied" in result.err
+    assert "1 change could be applied, 0 conflicts\n" in check.err and "1 change applied, 0 conflicts\n" in result.err
     assert (code / "main.c").read_text() == "new\n"
     assert (code / ".github/workflows/ci.yml").read_text() == "on: push\n"
     assert (code / "sub/.vscode/tasks.json").read_text() == "{}\n"

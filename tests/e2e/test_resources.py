@@ -1,5 +1,6 @@
 """Resources: what is limited, who is killed for it, and what the record says was used."""
 
+import re
 from pathlib import Path
 
 from carrel.v1 import common_pb2 as common
@@ -35,6 +36,7 @@ def test_a_check_that_eats_the_memory_is_killed_as_a_whole_and_alone(place):
     hits = bodies(journal, "limit_hit")
     assert [hit.limit for hit in hits] == ["resources.memory"] and hits[0].value == 96 << 20
     assert "memory limit" in bodies(journal, "feedback_received")[0].feedback.text
+    assert "limit resources.memory (96.0 MiB) hit: the kernel killed" in result.out
 
 
 def test_a_harness_that_eats_the_memory_leaves_its_checks_alone(place):
@@ -43,6 +45,17 @@ def test_a_harness_that_eats_the_memory_leaves_its_checks_alone(place):
     harness, check = bodies(journal, "process_exited")
     assert (harness.reason, check.reason) == (common.REASON_OUT_OF_MEMORY, common.REASON_DONE)
     assert journal[-1].finished.outcome.state == events.RUN_STATE_SUCCEEDED
+
+
+def test_a_limit_of_io_says_where_it_does_not_hold(place):
+    controllers = Path("/sys/fs/cgroup/cgroup.controllers")  # there on cgroup v2 alone
+    whole = controllers.exists() and "io" in controllers.read_text().split()
+    place.carrel("run", task(place, "true"))
+    told = [degraded.error.what for degraded in bodies(place.journal(), "degraded")]
+    if whole:
+        assert told == []
+    else:
+        assert len(told) == 1 and told[0].startswith("'resources.io' slows reads and direct writes only"), told
 
 
 def test_the_record_says_what_was_used(place):
@@ -56,7 +69,7 @@ def test_the_record_says_what_was_used(place):
     assert harness.cpu_us > 10_000 and total.cpu_us >= harness.cpu_us + check.cpu_us
     assert 40 << 20 < check.memory_peak_bytes < 96 << 20
     assert total.memory_peak_bytes == check.memory_peak_bytes > harness.memory_peak_bytes
-    assert "of memory at most" in result.out
+    assert re.search(r"used +\d+\.\d s of processor time, \d+\.\d MiB of memory at most", result.out), result
 
 
 def test_weights_and_rates_are_the_kernels(place):

@@ -182,10 +182,9 @@ static int apply_run(const void *values, const Operands *operands, Error **reter
                 error_move(reterr, &e);
                 return r;
         }
-        fprintf(stderr,
-                v.check ? "%zu changes could be applied, %zu conflict\n"
-                        : "%zu changes applied, %zu conflict\n",
-                result.applied, result.conflicts);
+        fprintf(stderr, "%zu change%s %s, %zu conflict%s\n", result.applied,
+                result.applied == 1 ? "" : "s", v.check ? "could be applied" : "applied",
+                result.conflicts, result.conflicts == 1 ? "" : "s");
         apply_say_rest(&result);
         r = cli_flush(reterr);
         return r < 0 ? r : result.conflicts + result.kept > 0 ? STATUS_FAILED : 0;

@@ -97,17 +97,26 @@ static int follow_loop(Follow *f, Error **reterr) {
         return r;
 }
 
+/* What the host did not count is not said to be nothing. */
+static void follow_print_usage(const Carrel__V1__Usage *u) {
+        if (!u || !u->cpu_us)
+                return;
+        fprintf(stdout, "\n  used      %.1f s of processor time",
+                (double)u->cpu_us / (double)USEC_PER_SEC);
+        if (!u->memory_peak_bytes)
+                return;
+        fputs(", ", stdout);
+        render_size(stdout, u->memory_peak_bytes);
+        fputs(" of memory at most", stdout);
+}
+
 static void follow_print_summary(const Run *run, const Outcome *o) {
         fputs("\nrun ", stdout);
         escape_word(stdout, run->id);
         fputc(' ', stdout);
         render_outcome(stdout, o);
         fprintf(stdout, "\n  attempts  %u", o->attempts);
-        if (o->usage && o->usage->cpu_us)
-                fprintf(stdout,
-                        "\n  used      %.1f s of processor time, %.0f MiB of memory at most",
-                        (double)o->usage->cpu_us / (double)USEC_PER_SEC,
-                        (double)o->usage->memory_peak_bytes / (double)MIB);
+        follow_print_usage(o->usage);
         fprintf(stdout, "\n  record    ");
         escape_word(stdout, run->record);
         if (o->error && *o->error->hint) {

@@ -176,12 +176,27 @@ static void render_grant_changed(FILE *to, const Event *e) {
         fprintf(to, "' %s", RENDER_ENUM(grant_state, e->grant_changed->state));
 }
 
+/* What a limit of this name counts in bytes. */
+static bool render_is_size(const char *limit) {
+        static const char *const sizes[] = {"resources.memory", "filesystem.disk", "limits.log"};
+
+        for (size_t i = 0; i < ELEMENTSOF(sizes); i++)
+                if (strcmp(limit, sizes[i]) == 0)
+                        return true;
+        return false;
+}
+
 static void render_limit_hit(FILE *to, const Event *e) {
         const Carrel__V1__LimitHit *l = e->limit_hit;
 
         fputs("limit ", to);
         escape_word(to, l->limit);
-        fprintf(to, " (%" PRIu64 ") hit", l->value);
+        fputs(" (", to);
+        if (render_is_size(l->limit))
+                render_size(to, l->value);
+        else
+                fprintf(to, "%" PRIu64, l->value);
+        fputs(") hit", to);
         if (l->count > 1)
                 fprintf(to, " %" PRIu64 " times", l->count);
         if (*l->consequence) {

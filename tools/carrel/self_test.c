@@ -23,6 +23,7 @@
 #include "base/place.h"
 #include "carrel/cli.h"
 #include "carrel/status.h"
+#include "proto/text/suggest.h"
 
 #define SELF_TEST_TARGET "/opt/carrel-conformance"
 #define SELF_TEST_PARENT "/var/tmp"
@@ -206,6 +207,18 @@ static int self_test_profile(const SelfTest *t, const char *profile, bool json, 
                             profile, (unsigned)status);
 }
 
+static int self_test_check_profile(const char *profile, Error **reterr) {
+        const char *near;
+
+        for (size_t i = 0; i < ELEMENTSOF(self_test_profiles); i++)
+                if (strcmp(profile, self_test_profiles[i]) == 0)
+                        return 0;
+        near = text_suggest(profile, self_test_profiles, ELEMENTSOF(self_test_profiles));
+        error_refuse(reterr, EINVAL, NULL, "there is no shipped profile '%s'", profile);
+        return near ? error_hint(reterr, -EINVAL, "did you mean '%s'?", near)
+                    : error_hint(reterr, -EINVAL, "there are default, build and strict");
+}
+
 static int self_test_fail(const Error *e, int r) {
         error_print(stderr, "carrel", e);
         return r;
@@ -217,8 +230,10 @@ int self_test_run(const char *profile, bool json) {
         const char *const only[] = {profile};
         const char *const *list = profile ? only : self_test_profiles;
         size_t n = profile ? 1 : ELEMENTSOF(self_test_profiles);
-        int r = self_test_prepare(&t, &error), worst = 0;
+        int r = profile ? self_test_check_profile(profile, &error) : 0, worst = 0;
 
+        if (r == 0)
+                r = self_test_prepare(&t, &error);
         if (r < 0)
                 return self_test_fail(error, r);
         for (size_t i = 0; i < n; i++) {

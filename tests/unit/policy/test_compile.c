@@ -159,7 +159,8 @@ static void nothing_is_executed_where_the_policy_says_so(void **state) {
         assert_int_equal(
                 compile(TASK(""), "{filesystem: {noexec: [/tmp, /temp]}}", IMAGE_TEXT, &none, &err),
                 -EINVAL);
-        assert_string_equal(err->what, "'noexec' names '/temp', where nothing is mounted");
+        assert_string_equal(err->what,
+                            "'filesystem.noexec' names '/temp', where nothing is mounted");
         assert_string_equal(err->field, "filesystem.noexec[1]");
         assert_non_null(strstr(err->hint, "/dev/shm"));
 }

@@ -70,7 +70,7 @@ static const struct {
          false,
          "unshare",
          "CLONE_NEWTIME",
-         "the policy does not allow 'unshare', of group '@namespaces'",
+         "a process cannot be given namespaces of its own",
          NESTING},
         {SYS_mount,
          {0},

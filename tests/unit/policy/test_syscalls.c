@@ -369,6 +369,23 @@ static void nesting_allows_namespaces_and_nothing_beside(void **state) {
         assert_int_equal(answer(&build, SYS_ioctl, 0, TIOCSTI, 0), REFUSED);
 }
 
+static void naming_unshare_makes_no_namespace(void **state) {
+        char group[] = "@namespaces", *allow[] = {group};
+        Syscalls s = CARREL__V1__SYSCALLS__INIT;
+        ProtobufCBinaryData data = {0};
+        Filter f;
+
+        s.allow = allow;
+        s.n_allow = 1;
+        assert_int_equal(syscalls_compile(&s, false, &data, NULL), 0);
+        f = (Filter){.code = (void *)data.data, .n = data.len / sizeof *f.code};
+        assert_int_equal(answer(&f, SYS_unshare, CLONE_FS | CLONE_FILES, 0, 0), ALLOWED);
+        assert_int_equal(answer(&f, SYS_unshare, CLONE_NEWUSER, 0, 0), REFUSED);
+        assert_int_equal(answer(&f, SYS_unshare, CLONE_FS | CLONE_NEWNS, 0, 0), REFUSED);
+        assert_int_equal(answer(&f, SYS_unshare, CLONE_NEWTIME, 0, 0), REFUSED);
+        filter_done(&f);
+}
+
 static void what_is_denied_stays_denied_with_nesting(void **state) {
         char mount[] = "@mount", *deny[] = {mount};
         Syscalls s = CARREL__V1__SYSCALLS__INIT;
@@ -642,6 +659,7 @@ int main(void) {
                 cmocka_unit_test(device_nodes_cannot_be_made),
                 cmocka_unit_test(debuggers_work_and_the_rest_of_debug_is_for_build),
                 cmocka_unit_test(nesting_allows_namespaces_and_nothing_beside),
+                cmocka_unit_test(naming_unshare_makes_no_namespace),
                 cmocka_unit_test(what_is_denied_stays_denied_with_nesting),
                 cmocka_unit_test(the_floor_refuses_what_no_policy_can_allow_and_nothing_else),
                 cmocka_unit_test(the_floor_and_what_starts_a_program_are_no_policys_to_change),
