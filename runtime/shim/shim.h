@@ -197,9 +197,9 @@ int grants_new(Shim *s, GrantValue *const *values, size_t n, Grants **ret_grants
 void grants_provide(Shim *s);
 /** grants_revoke() - at the end of an attempt's harness, or (@all) of the run. */
 void grants_revoke(Shim *s, bool all);
-/** grants_leaked_in() - whether a grant's value stands in the file; what cannot be looked at counts
- * as leaked. */
-bool grants_leaked_in(const Shim *s, int fd);
+/** grants_leaked_in() - whether a grant's value stands in these bytes of the file, and nothing more
+ * is read than these; what cannot be looked at counts as leaked. */
+bool grants_leaked_in(const Shim *s, int fd, uint64_t offset, uint64_t size);
 Grants *grants_free(Grants *g);
 
 /* ---- listener.c ---- */

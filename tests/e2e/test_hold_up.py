@@ -90,3 +90,19 @@ def test_a_run_is_stopped_though_its_shim_hangs_and_another_supervisor_started_i
         outcome = other.wait(run.id)
     assert (outcome.state, outcome.reason) == (events.RUN_STATE_STOPPED, common.REASON_STOPPED)
     assert outcome.error.what == "the run was stopped" + HELD_UP
+
+
+# A file of a quarter of a terabyte, which says that it has no bytes; only who opened it makes it that large.
+ENDLESS = SEND + """
+guest = ask(ARTIFACT, os.open("/proc/self/pagemap", os.O_RDONLY))
+print("answer", len(guest.recv(1000)) > 0, flush=True)
+"""
+
+
+def test_an_artifact_that_is_longer_than_it_says_is_read_as_far_as_it_says(place, scheduler):
+    wanted = make_task(place, ENDLESS, 5)
+    wanted.grants.add(name="key", scope=task.GRANT_SCOPE_RUN)
+    run = scheduler.submit(wanted, policy=short_grace(), grants={"key": VALUE})
+    assert scheduler.wait(run.id).state == events.RUN_STATE_SUCCEEDED
+    assert scheduler.logs(run.id) == b"answer True\n"
+    assert [artifact.size_bytes for artifact in scheduler.artifacts(run.id) if artifact.name == "x"] == [0]
