@@ -154,8 +154,9 @@ struct Process {
         uint64_t start_cpu_us, start_read_bytes, start_written_bytes, start_oom_kills;
         int wait_status;
         uint64_t started_us;
-        Error *error;  /* it could not be started */
-        size_t n_open; /* output streams that may still bring something */
+        struct timespec started_real; /* by the clock that files are stamped with */
+        Error *error;                 /* it could not be started */
+        size_t n_open;                /* output streams that may still bring something */
         struct ProcessStream {
                 Process *process;
                 Shim *shim;
