@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/clock.h"
@@ -329,6 +330,25 @@ static void attempt_check_done(Shim *s, const JunitReport *report, const Error *
         attempt_next_check(s);
 }
 
+/*
+ * A report from before the check is the harness's own, or an earlier attempt's: a check that did
+ * not get as far as its report, or could not write it, would be judged by that one. Nobody inside
+ * can set a file's ctime.
+ */
+static int attempt_junit_check_age(const Shim *s, int fd, Error **reterr) {
+        const struct timespec *begun = &s->process->started_real;
+        const char *path = s->plan->checks[s->check]->junit;
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return error_set(reterr, errno, "cannot look at '%s'", path);
+        if (st.st_ctim.tv_sec > begun->tv_sec ||
+            (st.st_ctim.tv_sec == begun->tv_sec && st.st_ctim.tv_nsec >= begun->tv_nsec))
+                return 0;
+        return error_refuse(reterr, ESTALE, "let the check write it each time",
+                            "the JUnit report '%s' is older than the check", path);
+}
+
 static int attempt_junit_opened(Shim *s, int fd, const Error *error) {
         JunitReport report = {0};
         _cleanup_error_ Error *failed = NULL, *refused = NULL;
@@ -338,6 +358,10 @@ static int attempt_junit_opened(Shim *s, int fd, const Error *error) {
 
         if (error) {
                 attempt_check_done(s, &report, error);
+                return 0;
+        }
+        if (attempt_junit_check_age(s, fd, &failed) < 0) {
+                attempt_check_done(s, &report, failed);
                 return 0;
         }
         r = fd_read_file(fd, JUNIT_MAX_SIZE, &data, &size);

@@ -136,24 +136,25 @@ int grants_new(Shim *s, GrantValue *const *values, size_t n, Grants **ret_grants
         return 0;
 }
 
-bool grants_leaked_in(const Shim *s, int fd) {
+bool grants_leaked_in(const Shim *s, int fd, uint64_t offset, uint64_t size) {
         size_t overlap = mask_longest(s->mask);
         _cleanup_free_ char *window = NULL;
+        uint64_t done = 0;
         size_t have = 0;
-        off_t at = 0;
 
         if (overlap == 0)
                 return false;
         window = malloc(overlap + 65536);
         if (!window)
                 return true;
-        for (;;) {
-                ssize_t n = pread(fd, window + have, 65536, at);
+        while (done < size) {
+                ssize_t n = pread(fd, window + have, MIN_OF(size - done, UINT64_C(65536)),
+                                  (off_t)(offset + done));
 
                 if (n <= 0)
-                        return n < 0;
+                        return true; /* it is not as long as it was written */
                 have += (size_t)n;
-                at += n;
+                done += (uint64_t)n;
                 if (mask_contains(s->mask, window, have))
                         return true;
                 /* A value may lie across two reads. */
@@ -162,6 +163,7 @@ bool grants_leaked_in(const Shim *s, int fd) {
                         have = overlap;
                 }
         }
+        return false;
 }
 
 Grants *grants_free(Grants *g) {

@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -373,6 +374,7 @@ int process_start(Shim *s,
         p->kind = kind;
         p->check = check;
         p->started_us = clock_boottime_us();
+        (void)clock_gettime(CLOCK_REALTIME_COARSE, &p->started_real);
         r = command->timeout_us == 0
                     ? 0
                     : sd_event_add_time_relative(s->event, &p->timer, CLOCK_BOOTTIME,

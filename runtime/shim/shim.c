@@ -159,13 +159,25 @@ shim_check_artifact(const Shim *s, int fd, const char *name, uint64_t *ret_size,
                         reterr, EFBIG, "publish less, or raise 'limits.artifact' in the policy",
                         "artifact '%s' of %ld bytes does not fit the run's limit of %lu", name,
                         (long)st.st_size, limits->artifact_bytes);
-        if (grants_leaked_in(s, fd))
-                return error_refuse(reterr, EPERM, "publish a file without it",
-                                    "artifact '%s' holds the value of a credential", name);
         *ret_size = (uint64_t)st.st_size;
         return 0;
 }
 
+static int shim_refuse_leak(const char *name, Error **reterr) {
+        return error_refuse(reterr, EPERM, "publish a file without it",
+                            "artifact '%s' holds the value of a credential", name);
+}
+
+/* The next one begins where this one did. */
+static void shim_drop_artifact(const Shim *s) {
+        (void)!ftruncate(s->spool->artifacts_fd, (off_t)s->spool->artifacts_size);
+}
+
+/*
+ * Looked at twice: before the copy, so that no value reaches the disk by accident; and the copy, as
+ * whoever sent the descriptor can still write to the file. It may grow for ever, too: no more is
+ * read than its size was.
+ */
 static int shim_copy_artifact(Shim *s,
                               int fd,
                               uint64_t size,
@@ -173,12 +185,18 @@ static int shim_copy_artifact(Shim *s,
                               char ret_text[static DIGEST_TEXT_SIZE],
                               Error **reterr) {
         uint8_t digest[DIGEST_SIZE];
-        int r = digest_copy(fd, 0, size, s->spool->artifacts_fd, digest, NULL);
+        int r;
 
+        if (grants_leaked_in(s, fd, 0, size))
+                return shim_refuse_leak(name, reterr);
+        r = digest_copy(fd, 0, size, s->spool->artifacts_fd, digest, NULL);
         if (r < 0) {
-                /* The next one begins where this one did. */
-                (void)!ftruncate(s->spool->artifacts_fd, (off_t)s->spool->artifacts_size);
+                shim_drop_artifact(s);
                 return error_set(reterr, -r, "cannot read artifact '%s'", name);
+        }
+        if (grants_leaked_in(s, s->spool->artifacts_fd, s->spool->artifacts_size, size)) {
+                shim_drop_artifact(s);
+                return shim_refuse_leak(name, reterr);
         }
         digest_text(digest, ret_text);
         return 0;

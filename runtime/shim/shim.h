@@ -154,8 +154,9 @@ struct Process {
         uint64_t start_cpu_us, start_read_bytes, start_written_bytes, start_oom_kills;
         int wait_status;
         uint64_t started_us;
-        Error *error;  /* it could not be started */
-        size_t n_open; /* output streams that may still bring something */
+        struct timespec started_real; /* by the clock that files are stamped with */
+        Error *error;                 /* it could not be started */
+        size_t n_open;                /* output streams that may still bring something */
         struct ProcessStream {
                 Process *process;
                 Shim *shim;
@@ -197,9 +198,9 @@ int grants_new(Shim *s, GrantValue *const *values, size_t n, Grants **ret_grants
 void grants_provide(Shim *s);
 /** grants_revoke() - at the end of an attempt's harness, or (@all) of the run. */
 void grants_revoke(Shim *s, bool all);
-/** grants_leaked_in() - whether a grant's value stands in the file; what cannot be looked at counts
- * as leaked. */
-bool grants_leaked_in(const Shim *s, int fd);
+/** grants_leaked_in() - whether a grant's value stands in these bytes of the file, and nothing more
+ * is read than these; what cannot be looked at counts as leaked. */
+bool grants_leaked_in(const Shim *s, int fd, uint64_t offset, uint64_t size);
 Grants *grants_free(Grants *g);
 
 /* ---- listener.c ---- */

@@ -44,11 +44,13 @@ static void finish_lost_outcome(LiveRun *r) {
         r->outcome = message_new(&carrel__v1__outcome__descriptor);
         if (!r->outcome)
                 return;
+        r->outcome->attempts = r->info->attempt;
+        if (deadline_explains(r, r->outcome))
+                return;
         error_refuse(&error, ECONNRESET, "see who killed it: the kernel's log, or an operator",
                      "the run's shim ended before its run did");
         r->outcome->state = CARREL__V1__RUN_STATE__RUN_STATE_ERRORED;
         r->outcome->reason = CARREL__V1__REASON__REASON_SHIM_LOST;
-        r->outcome->attempts = r->info->attempt;
         r->outcome->error = error_to_message(error);
         error_free(error);
 }
@@ -356,6 +358,7 @@ void finish_begin(LiveRun *r) {
         r->finishing = true;
         r->spool_source = sd_event_source_disable_unref(r->spool_source);
         r->disk_source = sd_event_source_disable_unref(r->disk_source);
+        r->deadline = sd_event_source_disable_unref(r->deadline);
         /* Its link has ended: it is gone, or has lost the right to live. */
         if (r->shim_pidfd >= 0)
                 (void)syscall(SYS_pidfd_send_signal, r->shim_pidfd, SIGKILL, NULL, 0);

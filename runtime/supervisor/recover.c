@@ -9,9 +9,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -46,12 +48,32 @@ static bool recover_shim_lives(int spool_fd) {
 
 static int recover_connect(int run_fd) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
-        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        /* A shim that accepts nobody any more must not hold us up. */
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
         snprintf(address.sun_path, sizeof address.sun_path,
                  "/proc/self/fd/%d/" SPOOL_DIR "/control.sock", run_fd);
         if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
                 return -errno;
+        return TAKE_FD(fd);
+}
+
+/*
+ * Who listens at the other end, to be killed should it not end by itself. A socket that is still
+ * whole after the descriptor was had belongs to a process that lived then: its id was not
+ * another's.
+ */
+static int recover_open_shim(int link) {
+        struct pollfd poll_link = {.fd = link};
+        struct ucred peer = {0};
+        socklen_t size = sizeof peer;
+        _cleanup_close_ int fd = -EBADF;
+
+        if (getsockopt(link, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.pid <= 0)
+                return -EBADF;
+        fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+        if (fd < 0 || poll(&poll_link, 1, 0) < 0 || (poll_link.revents & (POLLHUP | POLLERR)))
+                return -EBADF;
         return TAKE_FD(fd);
 }
 
@@ -93,6 +115,7 @@ static int recover_attach(LiveRun *r, Error **reterr) {
                 finish_begin(r);
                 return 0;
         }
+        r->shim_pidfd = recover_open_shim(link);
         k = live_run_follow(r, link, reterr);
         return k < 0 ? k : disk_watch(r, reterr);
 }

@@ -86,6 +86,7 @@ void live_run_free(LiveRun *r) {
         sd_event_source_disable_unref(r->index_timer);
         sd_event_source_disable_unref(r->finish_timer);
         sd_event_source_disable_unref(r->disk_source);
+        sd_event_source_disable_unref(r->deadline);
         sd_event_source_disable_unref(r->helper_source);
         sd_event_source_disable_unref(r->patch_timer);
         worker_free(r->worker);
@@ -381,6 +382,9 @@ int live_run_follow(LiveRun *r, int link_fd, Error **reterr) {
                                  live_run_spool_woken, r);
         if (k < 0)
                 return error_set(reterr, -k, "cannot follow the spool");
+        k = deadline_watch(r, reterr);
+        if (k < 0)
+                return k;
         live_run_read(r);
         return 0;
 }
@@ -402,6 +406,7 @@ void live_run_stop(LiveRun *r, Carrel__V1__Reason reason, const char *why) {
         command.body_case = CARREL__V1__SHIM_COMMAND__BODY_STOP;
         command.stop = &stop;
         live_run_command(r, &command);
+        deadline_hasten(r, reason);
 }
 
 static bool live_run_knows_feedback(const LiveRun *r, const char *id) {

@@ -203,6 +203,9 @@ struct LiveRun {
         const char *disk_hit; /* DISK_LIMIT or DISK_LIMIT_FILES, reached in this attempt; or NULL */
         uint64_t disk_hit_value;
         uint64_t disk_baseline_bytes, disk_walked_us, disk_used_bytes;
+        sd_event_source *deadline;          /* when the supervisor itself ends the run */
+        Carrel__V1__Reason deadline_reason; /* why it would */
+        bool overdue;                       /* it did */
         bool finishing;
         bool adopted; /* another supervisor started it */
         unsigned release_tries;
@@ -231,6 +234,15 @@ int live_run_follow(LiveRun *r, int link_fd, Error **reterr);
  * At the spool's end a run that is finishing goes on with finish_drained().
  */
 void live_run_read(LiveRun *r);
+/* ---- deadline.c: a run ends in time, whatever became of its shim ---- */
+
+/** deadline_watch() - from now on; an adopted run gets its whole time anew. */
+int deadline_watch(LiveRun *r, Error **reterr);
+/** deadline_hasten() - the shim was told to stop the run. */
+void deadline_hasten(LiveRun *r, Carrel__V1__Reason reason);
+/** deadline_explains() - whether the run was ended here; then @o says so. */
+bool deadline_explains(const LiveRun *r, Outcome *o);
+
 /** live_run_apply() - take an event of the journal into the run's description. */
 void live_run_apply(LiveRun *r, const Event *event);
 /** live_run_append() - an event of the supervisor's own. */

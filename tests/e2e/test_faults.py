@@ -1,5 +1,6 @@
 """Harnesses that crash, hang, fork, eat memory and fill disks: the right state, the reason, and nothing left."""
 
+import json
 import resource
 import time
 
@@ -94,6 +95,19 @@ def test_a_check_whose_report_is_missing_is_red(place, run_task):
     assert result.status == 1
     (check,) = [event.check_finished for event in place.journal() if event.HasField("check_finished")]
     assert not check.passed and "no.xml" in check.summary
+
+
+@pytest.mark.parametrize("check", ["true", "echo '<testsuite><testcase><failure/></testcase></testsuite>' >r.xml || true"])
+def test_a_check_is_not_judged_by_a_report_from_before_it(place, run_task, check):
+    write = "echo '<testsuite><testcase/></testsuite>' >r.xml; chmod 444 r.xml; sleep 0.1"
+    result = run_task(
+        "attempts: 1\n"
+        f"harness: {{command: [sh, -c, {json.dumps(write)}]}}\n"
+        f"checks: [{{name: a, command: [sh, -c, {json.dumps(check)}], junit: r.xml}}]\n"
+    )
+    assert result.status == 1
+    (check,) = [event.check_finished for event in place.journal() if event.HasField("check_finished")]
+    assert (check.passed, check.summary) == (False, "the JUnit report '/workspace/r.xml' is older than the check")
 
 
 def test_a_fork_bomb_ends_and_its_limit_is_on_record(place, small):
