@@ -159,9 +159,13 @@ static int mounts_check_planned(Look *l, const PlanMount *p) {
 
 /* What stands over a place of /proc: read-only, or hidden, or a value of the workspace's own. */
 static int mounts_check_mask(Look *l, const Carrel__V1__PlanMask *mask) {
+        bool same = mask->kind == CARREL__V1__MASK_KIND__MASK_KIND_READ_ONLY, there;
+        /* The thing itself, or a piece of the memory file system that carrel makes for masks. */
+        const char *type = !same                                   ? "tmpfs"
+                           : strncmp(mask->path, "/proc/", 6) == 0 ? "proc"
+                                                                   : "sysfs";
+        char subject[256], planned[64], found[192];
         AuditMount *m = NULL;
-        char subject[256];
-        bool there, read_only;
 
         for (size_t i = 0; i < l->n_mounts && !m; i++)
                 if (!l->mounts[i].planned && strcmp(l->mounts[i].info.target, mask->path) == 0)
@@ -172,9 +176,10 @@ static int mounts_check_mask(Look *l, const Carrel__V1__PlanMask *mask) {
                 return there ? look_tell(l, subject, "mask", "masked", "open", false) : 0;
         }
         m->planned = true;
-        read_only = mountinfo_has(m->info.options, "ro");
-        return look_tell(l, subject, "mask", "masked, read-only",
-                         read_only ? "masked, read-only" : "writable", read_only);
+        snprintf(planned, sizeof planned, "%s ro", type);
+        snprintf(found, sizeof found, "%s %s", m->info.type,
+                 mountinfo_has(m->info.options, "ro") ? "ro" : "rw");
+        return look_tell(l, subject, "mask", planned, found, strcmp(planned, found) == 0);
 }
 
 /* Whether the source has that directory, with no link on the way to it. */

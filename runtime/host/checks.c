@@ -83,9 +83,6 @@ const HostCheck host_checks[] = {
         {"Control groups", "io", "limits what is read and written in a second", OPTIONAL,
          host_probe_cgroup_io, 0, "policies with 'resources.io' are refused",
          "enable the io controller in the root's cgroup.subtree_control"},
-        {"Control groups", "pressure",
-         "tells whether a workspace waited for memory, disk or processors", OPTIONAL,
-         host_probe_pressure, 0, "the record does not say it", "boot with psi=1"},
 
         {"System calls", "filter", "an agent reaches a small part of the kernel", REQUIRED,
          host_probe_seccomp, 0, NO_WORKSPACE, "build the kernel with CONFIG_SECCOMP_FILTER"},

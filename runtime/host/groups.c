@@ -180,15 +180,3 @@ void host_probe_cgroup_oom_group(const HostProbe *p, HostResult *r) {
 void host_probe_cgroup_io(const HostProbe *p, HostResult *r) {
         host_with_group(p, r, host_use_io);
 }
-
-void host_probe_pressure(const HostProbe *p, HostResult *r) {
-        char text[128];
-        int fd = open("/proc/pressure/memory", O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text); /* switched off, the read fails */
-
-        if (n <= 0)
-                host_lacks(r, errno, "/proc/pressure/memory");
-        else
-                host_found(r, HOST_OK, "/proc/pressure/memory");
-        fd_close(fd);
-}

@@ -96,7 +96,6 @@ void host_probe_cgroup_kill(const HostProbe *p, HostResult *r);
 void host_probe_cgroup_swap(const HostProbe *p, HostResult *r);
 void host_probe_cgroup_oom_group(const HostProbe *p, HostResult *r);
 void host_probe_cgroup_io(const HostProbe *p, HostResult *r);
-void host_probe_pressure(const HostProbe *p, HostResult *r);
 
 void host_probe_seccomp(const HostProbe *p, HostResult *r);
 void host_probe_seccomp_notify(const HostProbe *p, HostResult *r);

@@ -9,11 +9,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -96,6 +98,43 @@ static int submit_compile(Submission *sub, Error **reterr) {
         return r;
 }
 
+static bool submit_resolve(int fd, char *ret_path, size_t size) {
+        char link[48];
+        ssize_t n;
+
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        n = readlink(link, ret_path, size - 1);
+        ret_path[n > 0 ? n : 0] = 0;
+        return n > 0;
+}
+
+static bool submit_path_is_in(const char *path, const char *parent) {
+        size_t n = strlen(parent);
+
+        return strcmp(parent, "/") == 0 ||
+               (strncmp(path, parent, n) == 0 && (path[n] == '/' || !path[n]));
+}
+
+/*
+ * A run sees no record of another: nothing of the state directory, and nothing that it lies in. A
+ * user's own may lie in what is shown, as in a home; there the harness is the user in any case.
+ */
+static int submit_check_records(const Supervisor *sv, int fd, const PlanMount *m, Error **reterr) {
+        char state[PATH_MAX], path[PATH_MAX];
+        bool below, above;
+
+        if (!submit_resolve(sv->state_fd, state, sizeof state) ||
+            !submit_resolve(fd, path, sizeof path))
+                return error_set(reterr, errno, "cannot tell where '%s' is", m->source);
+        below = submit_path_is_in(path, state);
+        above = sv->layout == USERNS_LAYOUT_HOST && submit_path_is_in(state, path);
+        if (!below && !above)
+                return 0;
+        return error_refuse(reterr, EPERM, "show a directory of its own, beside the records",
+                            "'%s' cannot be shown in a workspace: %s carrel's state directory '%s'",
+                            m->source, below ? "it is in" : "it holds", state);
+}
+
 /* The host tree of one mount, held by a descriptor from now on. */
 static int submit_open_source(Submission *sub, const PlanMount *m, Error **reterr) {
         const Carrel__V1__PlanIdentity *who = sub->plan->identity;
@@ -118,6 +157,11 @@ static int submit_open_source(Submission *sub, const PlanMount *m, Error **reter
                 r = error_set(reterr, errno, "cannot open '%s' for the workspace's '%s'", m->source,
                               m->target);
                 return error_hint(reterr, r, "create it, or drop it from the task or policy");
+        }
+        r = submit_check_records(sub->session->sv, fd, m, reterr);
+        if (r < 0) {
+                fd_close(fd);
+                return r;
         }
         return fd;
 }

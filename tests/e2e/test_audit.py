@@ -116,6 +116,21 @@ def test_a_mount_that_is_gone_shows(place, alive):
     assert (found["subject"], found["found"]) == ("mount /dev/shm", "not mounted")
 
 
+def test_a_mask_that_is_gone_shows(place, alive):
+    inside(pid_of(place, "carrel-init"), "umount", "-l", "/proc/cmdline")
+    found = the_difference(place, alive)
+    assert (found["subject"], found["found"]) == ("mask /proc/cmdline", "open")
+
+
+def test_a_mask_that_shows_something_else_shows(place, alive):
+    init = pid_of(place, "carrel-init")
+    inside(init, "umount", "-l", "/proc/cmdline")
+    inside(init, "mount", "--bind", "/proc/version", "/proc/cmdline")
+    inside(init, "mount", "-o", "remount,bind,ro", "/proc/cmdline")
+    found = the_difference(place, alive)
+    assert (found["subject"], found["planned"], found["found"]) == ("mask /proc/cmdline", "tmpfs ro", "proc ro")
+
+
 def test_an_interface_that_appeared_shows(place, alive):
     pid = pid_of(place, "carrel-init")
     subprocess.run(["nsenter", "--net", "--target", str(pid), "ip", "link", "add", "e2e0", "type", "veth"], check=True)

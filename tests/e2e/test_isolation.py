@@ -317,3 +317,15 @@ def test_nothing_is_executed_where_the_policy_forbids_it(place):
     process = place.start("run", "--policy", policy, "-C", place.work, "--", "sh", "-c", script, stderr=-1)
     out, _ = process.communicate()
     assert out.split() == [b"126", b"126", b"0"]
+
+
+@pytest.mark.parametrize("what, words", [("state", "it is in"), ("state/runs", "it is in"), ("", "it holds")])
+def test_no_run_is_shown_the_records_of_others(place, what, words):
+    place.shell("true")
+    source = place.base / what
+    result = place.shell("ls", "-C", source)
+    assert result.status == 125 and result.out == ""
+    assert f"'{source}' cannot be shown in a workspace: {words} carrel's state directory" in result.err, result
+    policy = place.write("mount.yaml", f"filesystem: {{mounts: [{{source: {source}, target: /mnt/records}}]}}\n")
+    result = place.shell("ls", "--policy", policy, cwd="/usr")
+    assert result.status == 125 and "cannot be shown in a workspace" in result.err, result
