@@ -8,6 +8,8 @@
 
 #include "base/fd.h"
 
+#define CONNECTION_BURST_US UINT64_C(10000)
+
 typedef struct Outgoing {
         struct Outgoing *next;
         uint8_t *data;
@@ -155,6 +157,8 @@ int connection_new(sd_event *event,
         r = fd_set_nonblocking(fd, 1);
         if (r >= 0)
                 r = sd_event_add_io(event, &c->source, fd, EPOLLIN, connection_ready, c);
+        if (r >= 0 && limits->burst > 0)
+                r = sd_event_source_set_ratelimit(c->source, CONNECTION_BURST_US, limits->burst);
         if (r < 0)
                 return error_set(reterr, -r, "cannot serve a connection");
         *ret_connection = TAKE_PTR(c);

@@ -30,6 +30,7 @@ typedef struct ConnectionLimits {
         size_t max_fds;   /* most descriptors accepted with one */
         size_t max_queue; /* bytes waiting to be sent */
         bool in_turn;     /* nothing is read while something waits to be sent */
+        unsigned burst;   /* turns in 10 ms, then its peer waits; 0: as many as it likes */
 } ConnectionLimits;
 
 /** connection_new() - @fd is consumed, also on failure. */

@@ -18,6 +18,9 @@
 #include "shim/shim.h"
 
 #define GUEST_MAX_CLIENTS 16
+#define GUEST_BURST       5  /* turns of one client in 10 ms, */
+#define GUEST_NEW_CLIENTS 10 /* and new ones: this process is not in the run's control group */
+#define GUEST_BURST_US    (10 * USEC_PER_MSEC)
 #define GUEST_MAX_REPORT  4096
 #define GUEST_MAX_REPORTS 4096 /* of a run: each is an event that is kept for good */
 
@@ -180,8 +183,11 @@ static void guest_closed(Connection *c, const Error *why, void *data) {
 
 static int guest_accept(sd_event_source *source, int fd, uint32_t revents, void *data) {
         static const ConnectionHandlers handlers = {.frame = guest_frame, .closed = guest_closed};
-        static const ConnectionLimits limits = {
-                .max_frame = 64 * KIB, .max_fds = 1, .max_queue = 32 * MIB, .in_turn = true};
+        static const ConnectionLimits limits = {.max_frame = 64 * KIB,
+                                                .max_fds = 1,
+                                                .max_queue = 32 * MIB,
+                                                .in_turn = true,
+                                                .burst = GUEST_BURST};
         Shim *s = data;
         int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         Guest *g;
@@ -210,5 +216,8 @@ int guest_listen(Shim *s, Error **reterr) {
         if (r >= 0)
                 r = sd_event_add_io(s->event, &s->guest_source, s->guest_listen_fd, EPOLLIN,
                                     guest_accept, s);
+        if (r >= 0)
+                r = sd_event_source_set_ratelimit(s->guest_source, GUEST_BURST_US,
+                                                  GUEST_NEW_CLIENTS);
         return r < 0 ? error_set(reterr, -r, "cannot serve the guest socket") : 0;
 }

@@ -25,7 +25,11 @@
 #include "base/fd.h"
 #include "shim/shim.h"
 
-#define PROCESS_READ_SIZE    (64 * KIB)
+#define PROCESS_READ_SIZE (64 * KIB)
+/* So many reads of a stream in so long, then its writers wait: this process is not in the run's
+ * control group, and a pipe may bring a byte at a time (O_DIRECT). 800 MB/s in whole blocks. */
+#define PROCESS_BURST        125u
+#define PROCESS_BURST_US     (10 * USEC_PER_MSEC)
 #define PROCESS_OOM_DELAY_US (20 * USEC_PER_MSEC)
 
 typedef struct ProcessStream ProcessStream;
@@ -177,6 +181,8 @@ static int process_stream_open(
                 r = fd_set_nonblocking(attach_fd, 1);
         if (r >= 0)
                 r = sd_event_add_io(s->event, &st->source, fd, EPOLLIN, process_stream_ready, st);
+        if (r >= 0)
+                r = sd_event_source_set_ratelimit(st->source, PROCESS_BURST_US, PROCESS_BURST);
         return r;
 }
 

@@ -159,6 +159,12 @@ shim_check_artifact(const Shim *s, int fd, const char *name, uint64_t *ret_size,
                         reterr, EFBIG, "publish less, or raise 'limits.artifact' in the policy",
                         "artifact '%s' of %ld bytes does not fit the run's limit of %lu", name,
                         (long)st.st_size, limits->artifact_bytes);
+        /* This process is not in the run's control group: what comes to nothing costs others. */
+        if (s->artifacts_wasted + (uint64_t)st.st_size > limits->artifact_bytes)
+                return error_refuse(reterr, EDQUOT, "publish files that nobody writes to",
+                                    "artifact '%s' is not read: as much as the run's limit of %lu "
+                                    "was read in vain",
+                                    name, limits->artifact_bytes);
         *ret_size = (uint64_t)st.st_size;
         return 0;
 }
@@ -221,10 +227,13 @@ int shim_publish(Shim *s,
                                     "artifact '%s' is one too many: the run may publish %u", name,
                                     s->plan->limits->artifacts);
         r = shim_check_artifact(s, fd, name, &size, reterr);
-        if (r == 0)
-                r = shim_copy_artifact(s, fd, size, name, digest, reterr);
         if (r < 0)
                 return r;
+        r = shim_copy_artifact(s, fd, size, name, digest, reterr);
+        if (r < 0) {
+                s->artifacts_wasted += size;
+                return r;
+        }
         if (!artifact || message_set_string(&artifact->name, name) < 0 ||
             message_set_string(&artifact->digest, digest) < 0 ||
             message_set_string(&artifact->origin, origin) < 0)

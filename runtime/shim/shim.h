@@ -93,6 +93,7 @@ struct Shim {
         Carrel__V1__Reason harness_reason;
         uint32_t exit_status, signal;
         uint32_t n_artifacts, n_reports;
+        uint64_t artifacts_wasted;     /* bytes read of what then was refused */
         uint64_t oom_kills, pids_hits; /* counters as last seen */
         uint32_t open_request;         /* the InitOpen whose answer is waited for */
         int (*opened)(Shim *s, int fd, const Error *error);

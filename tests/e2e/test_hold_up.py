@@ -1,6 +1,10 @@
 """A harness that gives its shim what holds it up: the run ends in time all the same, and gives away no credential."""
 
+import os
 import time
+from pathlib import Path
+
+import pytest
 
 from carrel.v1 import common_pb2 as common
 from carrel.v1 import event_pb2 as events
@@ -106,3 +110,55 @@ def test_an_artifact_that_is_longer_than_it_says_is_read_as_far_as_it_says(place
     assert scheduler.wait(run.id).state == events.RUN_STATE_SUCCEEDED
     assert scheduler.logs(run.id) == b"answer True\n"
     assert [artifact.size_bytes for artifact in scheduler.artifacts(run.id) if artifact.name == "x"] == [0]
+
+
+# A file that is shorter by the end than at the beginning cannot be copied whole.
+SHRINKING = SEND + """
+answers = []
+for _ in range(6):
+    fd = os.memfd_create("x")
+    os.ftruncate(fd, 400 << 20)
+    guest = ask(ARTIFACT, os.dup(fd))
+    time.sleep(0.05)
+    os.ftruncate(fd, 0)
+    os.close(fd)
+    answers.append(guest.recv(1000))
+print(sum(b"read in vain" in answer for answer in answers))
+"""
+
+
+def test_artifacts_that_come_to_nothing_are_not_read_for_ever(place, scheduler):
+    run = scheduler.submit(make_task(place, SHRINKING, 60))
+    assert scheduler.wait(run.id).state == events.RUN_STATE_SUCCEEDED
+    assert int(scheduler.logs(run.id)) >= 4  # 512 MiB may be wasted
+
+
+TALK = {
+    "bytes": "import fcntl, os\nfcntl.fcntl(1, fcntl.F_SETFL, os.O_DIRECT)\nwhile True: os.write(1, b'x')\n",
+    "requests": SEND
+    + """
+guest = socket.socket(socket.AF_UNIX)
+guest.connect("/run/carrel/guest.sock")
+while True:
+    guest.send(b"\\0\\0\\0\\x02\\0\\0\\0\\0" + b"\\x1a\\0")
+    guest.recv(1 << 16)
+""",
+}
+
+
+def cpu_s(pid):
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("kind", TALK)
+def test_a_harness_that_talks_for_ever_leaves_its_shim_some_of_a_processor(place, scheduler, kind):
+    run = scheduler.submit(make_task(place, TALK[kind], 60), policy=short_grace())
+    (shim,) = until(lambda: [pid for pid, name in place.own_processes().items() if name == "carrel-shim"])
+    time.sleep(1)
+    begun = cpu_s(shim)
+    time.sleep(3)
+    used = cpu_s(shim) - begun
+    scheduler.stop(run.id)
+    scheduler.wait(run.id)
+    assert used < 0.75, f"{used} s of processor time in 3 s"
